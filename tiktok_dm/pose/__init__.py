@@ -1,0 +1,1 @@
+"""Poses of every dancer in a clip: estimator contract, skeletons, tracking."""
