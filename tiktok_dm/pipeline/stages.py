@@ -1,0 +1,85 @@
+"""The stages under one roof: how each is keyed, and how a worker runs one. The stages themselves know nothing of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tiktok_dm.errors import Filtered
+from tiktok_dm.pipeline import music, poses, segment
+from tiktok_dm.pipeline.plan import Parameters, PlannedClip
+from tiktok_dm.pipeline.store import Store, content_key
+
+# A verdict of a stage that is as lasting as an output: kept under the stage's key in the record's place.
+FILTERED = "filtered"
+
+
+def segment_key(clip: PlannedClip, source_sha256: str, parameters: Parameters) -> str:
+    """Key of a cut: the source's bytes, the annotated times, the parameters of cutting."""
+    inputs = {"source": source_sha256, "start_s": clip.start_s, "end_s": clip.end_s}
+    return content_key("segment", segment.VERSION, parameters.segment, inputs)
+
+
+def poses_key(segment_record: Mapping[str, Any], parameters: Parameters) -> str:
+    """Key of a clip's poses: its picture, where to look, the estimator and its parameters."""
+    from tiktok_dm.pose.estimator import get_estimator
+
+    estimator = get_estimator(parameters.poses.estimator)
+    inputs = {
+        "video": segment_record["video_sha256"],
+        "content_box": segment_record["content_box"],
+        "duration_s": segment_record["duration_s"],
+        "estimator": [estimator.name, estimator.version, estimator.weights_sha256],
+    }
+    return content_key("poses", poses.VERSION, parameters.poses, inputs)
+
+
+def music_key(segment_record: Mapping[str, Any], parameters: Parameters) -> str:
+    """Key of a clip's music features: its sound and the parameters."""
+    return content_key("music", music.VERSION, parameters.music, {"audio": segment_record["audio_sha256"]})
+
+
+def run_segment(root: Path, key: str, source: Path, clip: PlannedClip, parameters: Parameters) -> dict[str, Any]:
+    """Cut one clip; runs in a worker."""
+    assert clip.start_s is not None and clip.end_s is not None
+    start_s, end_s = clip.start_s, clip.end_s
+    return _run(
+        root, "segment", key, lambda out: segment.segment(source, start_s, end_s, parameters.segment, out)
+    )
+
+
+def run_poses(root: Path, key: str, folder: Path, record: dict[str, Any], parameters: Parameters) -> dict[str, Any]:
+    """Estimate one clip's poses; runs in a worker."""
+    box = tuple(record["content_box"])
+    return _run(
+        root,
+        "poses",
+        key,
+        lambda out: poses.poses(folder / "clip.mp4", box, record["duration_s"], parameters.poses, out),
+    )
+
+
+def run_music(root: Path, key: str, folder: Path, record: dict[str, Any], parameters: Parameters) -> dict[str, Any]:
+    """Describe one clip's music; runs in a worker."""
+    if not record["has_audio"]:
+        raise Filtered("the source has no sound")
+    return _run(root, "music", key, lambda out: music.music(folder / "audio.flac", parameters.music, out))
+
+
+def _run(root: Path, stage: str, key: str, make: Any) -> dict[str, Any]:
+    """Run a stage through the store; a `Filtered` verdict is kept there and raised again by every later build."""
+    store = Store(root)
+
+    def guarded(folder: Path) -> Mapping[str, Any]:
+        try:
+            return make(folder)
+        except Filtered as verdict:
+            for path in folder.iterdir():
+                path.unlink()
+            return {FILTERED: str(verdict)}
+
+    record = store.run(stage, key, guarded)
+    if FILTERED in record:
+        raise Filtered(record[FILTERED])
+    return record
