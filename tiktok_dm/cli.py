@@ -1,0 +1,348 @@
+"""The `tiktok-dm` command: thin, one function a verb. What a verb does is in the packages; here are its words."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tiktok_dm.errors import UserError
+
+app = typer.Typer(
+    name="tiktok-dm",
+    help="Dance-video compilations to a song-disjoint dance-music dataset, and its benchmark.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+annotations_app = typer.Typer(help="Check, import and fetch annotations.", no_args_is_help=True)
+app.add_typer(annotations_app, name="annotations")
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Dataset = Annotated[Path, typer.Argument(help="A dataset folder that `tiktok-dm build` wrote.", metavar="OUT")]
+
+# Exit codes: 1 for what a user must mend, 3 for a build of which some items failed and are worth another try.
+SOME_FAILED = 3
+
+
+def main() -> None:
+    """Entry point: errors that a user can cause are one sentence on standard error."""
+    try:
+        app()
+    except UserError as error:
+        _complain(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _complain("stopped; run the same command again to go on from here")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - whoever read our output has left
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from tiktok_dm import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def build(
+    annotations: Annotated[
+        Path | None, typer.Argument(help="Folder with compilations.csv, clips.csv and songs.csv.", metavar="[ANNOTATIONS]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The dataset's folder.")] = None,
+    media: Annotated[Path | None, typer.Option(help="Folder with local compilations, by file name or by id.")] = None,
+    splits: Annotated[Path | None, typer.Option(help="Table song_id,split; else the annotations' own, else made.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Render the embedded demo and build from that.")] = False,
+    clips: Annotated[int, typer.Option(help="Clips of the demo.", min=2)] = 8,
+    songs: Annotated[int, typer.Option(help="Songs of the demo.", min=2)] = 4,
+    seed: Annotated[int, typer.Option(help="Of the demo, and of a split that is made here.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes; all cores by default.", min=1)] = None,
+    executor: Annotated[str, typer.Option(help="Where stages run: local or ray.")] = "local",
+    pose: Annotated[str, typer.Option(help="Pose estimator.")] = "mediapipe",
+    only: Annotated[list[str] | None, typer.Option(help="clip:3-7, compilation:0, song:4; repeatable.")] = None,
+    max_height: Annotated[
+        int | None, typer.Option(help="Of downloads and stored clips, in px; 0 keeps the source's.", min=0)
+    ] = 720,
+    cookies: Annotated[Path | None, typer.Option(help="Cookies file (Netscape format) for sources that want a login.")] = None,
+    retry_gone: Annotated[bool, typer.Option("--retry-gone", help="Ask again for sources that were found gone.")] = False,
+    keep_work: Annotated[bool, typer.Option("--keep-work", help="Keep the cut clips in OUT.work after the export too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost; write nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Build a dataset, or go on building it: acquire, segment, poses, music, export."""
+    from tiktok_dm.pipeline import build as builds
+    from tiktok_dm.pipeline.acquire import AcquireParams
+    from tiktok_dm.pipeline.plan import Parameters
+    from tiktok_dm.pipeline.poses import PosesParams
+    from tiktok_dm.pipeline.segment import SegmentParams
+    from tiktok_dm.pose.estimator import check_estimator
+    from tiktok_dm.synthetic import DemoParams
+
+    if out is None:
+        raise UserError("say where the dataset goes: --out FOLDER")
+    if demo and (annotations or media):
+        raise UserError("--demo brings its own annotations and media: leave ANNOTATIONS and --media out")
+    if not demo and annotations is None:
+        raise UserError("name a folder with annotations, or use --demo")
+    if cookies is not None and not cookies.is_file():
+        raise UserError(f"the cookies file {cookies} does not exist: give the file that your browser's export wrote")
+    check_estimator(pose)
+    height = max_height or None
+    options = builds.BuildOptions(
+        out=out,
+        annotations=annotations,
+        media=media,
+        splits=splits,
+        demo=DemoParams(clips=clips, songs=songs, seed=seed) if demo else None,
+        parameters=Parameters(
+            max_height=height,
+            seed=seed,
+            segment=SegmentParams(max_height=height),
+            poses=PosesParams(estimator=pose),
+        ),
+        acquire=AcquireParams(cookies=cookies),
+        only=tuple(only or ()),
+        workers=workers or _cores(),
+        executor=executor,
+        keep_work=keep_work,
+        retry_gone=retry_gone,
+        quiet=as_json,
+    )
+    if dry_run:
+        plan = builds.plan_build(options)
+        excluded = sorted({clip.excluded for clip in plan.clips if clip.excluded})
+        result: dict[str, Any] = {
+            "name": plan.name,
+            "clips": len(plan.clips),
+            "buildable": len(plan.buildable),
+            "compilations": len(plan.sources),
+            "not_buildable_because": excluded,
+            "cost": plan.cost(),
+        }
+        if as_json:
+            return _print_json(result)
+        sys.stdout.write(plan.lines())
+        cost = plan.cost()
+        cpu = cost["cpu_s_segment"] + cost["cpu_s_poses"] + cost["cpu_s_music"]
+        print(
+            f"{plan.name}: {len(plan.buildable)} of {len(plan.clips)} clips can be built, {cost['video_s']:.0f} s of video "
+            f"from {len(plan.sources)} compilations, {cost['downloads']:.0f} to download. About {cpu / 60:.1f} minutes of "
+            f"processor time ({cost['cpu_s_poses'] / 60:.1f} for poses) and {cost['disk_bytes'] / 1e6:.0f} MB. "
+            "Nothing was written.",
+            file=sys.stderr,
+        )
+        for reason in excluded:
+            print(f"  not buildable: {reason}", file=sys.stderr)
+        return None
+    done = builds.build(options)
+    if as_json:
+        _print_json(
+            {
+                "out": str(done.out),
+                "planned": done.planned,
+                "clips": done.counts,
+                "unchanged": done.unchanged,
+                "not_built": done.failed,
+            }
+        )
+    else:
+        ok = done.counts.get("ok", 0)
+        others = ", ".join(f"{n} {status}" for status, n in sorted(done.counts.items()) if status != "ok")
+        print(
+            f"{done.out}: {ok} of {done.planned} clips"
+            + (f" ({others})" if others else "")
+            + (", nothing had to be done" if done.unchanged else "")
+            + f"; report: {done.out / 'report.html'}"
+        )
+    if done.counts.get("failed"):
+        if not as_json:
+            _complain(f"{done.counts['failed']} clips failed; {done.out / 'ledger.jsonl'} says why; the next run tries them again")
+        raise typer.Exit(SOME_FAILED)
+    return None
+
+
+@app.command()
+def verify(out: Dataset, as_json: Json = False) -> None:
+    """Check a dataset: checksums, schema, split, and that picture and sound agree."""
+    from tiktok_dm.pipeline.verify import verify as verify_dataset
+
+    report = verify_dataset(out)
+    if as_json:
+        _print_json({"ok": not report.findings, "findings": [str(f) for f in report.findings], "counts": report.counts, "notes": report.notes})
+    else:
+        for finding in report.findings:
+            print(finding)
+        for note in report.notes:
+            print(f"note: {note}")
+        checked = ", ".join(f"{n} {name}" for name, n in report.counts.items())
+        print(f"{out}: " + (f"{len(report.findings)} findings" if report.findings else "sound") + f" ({checked})")
+    if report.findings:
+        raise typer.Exit(1)
+
+
+@app.command()
+def stats(out: Dataset, as_json: Json = False) -> None:
+    """The numbers of the paper's section 3 for a dataset: clips, compilations, songs, lengths, dancers, splits."""
+    from tiktok_dm.pipeline import stats as statistics
+
+    numbers = statistics.stats(out)
+    if as_json:
+        _print_json(numbers)
+    else:
+        print(statistics.table(numbers))
+
+
+@app.command()
+def remove(
+    out: Dataset,
+    reason: Annotated[str, typer.Option(help="Why, in a few words; it stays in the dataset.")],
+    source: Annotated[int | None, typer.Option(help="Id of a compilation.", metavar="ID")] = None,
+    clip: Annotated[int | None, typer.Option(help="Id of a clip.", metavar="ID")] = None,
+    song: Annotated[int | None, typer.Option(help="Id of a song.", metavar="ID")] = None,
+) -> None:
+    """Take a source, a clip or a song out of a dataset on request, and keep it out."""
+    from tiktok_dm.pipeline.remove import remove as remove_item
+
+    given = [(kind, n) for kind, n in (("compilation", source), ("clip", clip), ("song", song)) if n is not None]
+    if len(given) != 1:
+        raise UserError("name exactly one of --source ID, --clip ID, --song ID")
+    gone = remove_item(out, *given[0], reason)
+    print(f"{out}: {given[0][0]} {given[0][1]} is out ({len(gone)} clips: {', '.join(map(str, gone))}); its tombstone stays")
+
+
+@app.command()
+def split(
+    folder: Annotated[Path, typer.Argument(help="Folder with annotations.", metavar="DIR")],
+    test_fraction: Annotated[float, typer.Option(help="Share of clips in the test split.")] = 0.2,
+    validation_fraction: Annotated[float, typer.Option(help="Share of clips in a validation split.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal splits.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Where to write; DIR/splits.csv by default.")] = None,
+    splits: Annotated[Path | None, typer.Option(help="With --audit: the split table to look at.")] = None,
+    audit: Annotated[bool, typer.Option("--audit", help="Look for leaks in the existing split; write nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Split a dataset by song: whole songs, balanced in clips and compilations; or audit a split for leaks."""
+    from tiktok_dm import splits as song_splits
+    from tiktok_dm.annotations import read_annotations, write_splits
+
+    annotations = read_annotations(folder, splits)
+    if audit:
+        if annotations.splits is None:
+            raise UserError(f"{folder} has no split to look at: give --splits FILE, or make one with `tiktok-dm split {folder}`")
+        findings = song_splits.audit_splits(annotations.clips, annotations.splits)
+        counts = song_splits.count_splits(annotations.clips, annotations.splits)
+        if as_json:
+            _print_json({"ok": not findings, "findings": [str(f) for f in findings], "counts": counts})
+        else:
+            for finding in findings:
+                print(finding)
+            _print_counts(counts)
+            print("no leak found" if not findings else f"{len(findings)} findings")
+        if findings:
+            raise typer.Exit(1)
+        return
+    table = song_splits.assign_splits(annotations.clips, test_fraction, seed, validation_fraction)
+    path = out or folder / "splits.csv"
+    write_splits(table, path)
+    counts = song_splits.count_splits(annotations.clips, table)
+    if as_json:
+        _print_json({"out": str(path), "counts": counts})
+    else:
+        _print_counts(counts)
+        print(f"written: {path}")
+
+
+@annotations_app.command("check")
+def annotations_check(
+    folder: Annotated[Path, typer.Argument(help="Folder with annotations.", metavar="DIR")],
+    splits: Annotated[Path | None, typer.Option(help="Split table; else the annotations' own.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Name every problem in a folder of annotations: file, line, column, what to do."""
+    from tiktok_dm.annotations import check_annotations
+
+    report = check_annotations(folder, splits)
+    if as_json:
+        problems = [{"file": p.file, "row": p.row, "column": p.column, "message": p.message} for p in report.problems]
+        _print_json({"ok": report.ok, "problems": problems, "counts": report.counts, "notes": report.notes})
+    else:
+        for problem in report.problems:
+            print(problem)
+        for note in report.notes:
+            print(f"note: {note}")
+        print(", ".join(f"{n} {name.replace('_', ' ')}" for name, n in report.counts.items()))
+        print("no problems" if report.ok else f"{len(report.problems)} problems")
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@annotations_app.command("import")
+def annotations_import(
+    file: Annotated[Path, typer.Argument(help="csv, tsv or xlsx.", metavar="FILE")],
+    out: Annotated[Path, typer.Option(help="Folder for the annotations.")],
+    column: Annotated[list[str] | None, typer.Option(help="name=theirs, where a column is not recognised; repeatable.")] = None,
+    sheet: Annotated[str | None, typer.Option(help="Sheet of an xlsx file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn the authors' annotation file into annotations, and compare it with the 445 released clips."""
+    from tiktok_dm.annotations_import import import_annotations
+
+    _print_import(import_annotations(file, out, columns=_pairs(column), sheet=sheet), as_json)
+
+
+@annotations_app.command("fetch")
+def annotations_fetch(
+    out: Annotated[Path, typer.Option(help="Folder for the annotations.")],
+    file_id: Annotated[str | None, typer.Option(help="Google Drive id, if not the published one.")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="name=theirs, where a column is not recognised; repeatable.")] = None,
+    sheet: Annotated[str | None, typer.Option(help="Sheet of an xlsx file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch the authors' annotation file from where they share it, then import it."""
+    from tiktok_dm.annotations_import import fetch_annotations
+
+    given = {"file_id": file_id} if file_id else {}
+    _print_import(fetch_annotations(out, columns=_pairs(column), sheet=sheet, **given), as_json)
+
+
+def _print_import(result: Any, as_json: bool) -> None:
+    if as_json:
+        _print_json(result.as_dict())
+    else:
+        print(result)
+
+
+def _pairs(words: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for word in words or ():
+        name, equals, theirs = word.partition("=")
+        if not equals or not name.strip() or not theirs.strip():
+            raise UserError(f"--column got '{word}': write name=theirs, such as start_s=Begin")
+        pairs[name.strip()] = theirs.strip()
+    return pairs
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+
+
+def _print_counts(counts: dict[str, dict[str, int]]) -> None:
+    for name, numbers in counts.items():
+        print(f"{name}: " + ", ".join(f"{n} {what}" for what, n in numbers.items()))
+
+
+def _complain(sentence: str) -> None:
+    print(f"tiktok-dm: {sentence}", file=sys.stderr)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

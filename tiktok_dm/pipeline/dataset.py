@@ -1,0 +1,223 @@
+"""Between the stages' records and the exported dataset: the lock, the rows to be, and the way back from a finished dataset.
+
+`lock.json` holds what was found and which tools found it, and every stage record of every clip: with it and the Parquet
+files a dataset can be exported again after its work folder is gone.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiktok_dm import __version__
+from tiktok_dm.pipeline.export import ClipItem, DatasetMeta
+from tiktok_dm.pipeline.store import Store, canonical_json, write_atomic
+
+if TYPE_CHECKING:
+    from tiktok_dm.annotations import Annotations
+    from tiktok_dm.pipeline.ledger import Ledger
+    from tiktok_dm.pipeline.plan import Plan
+    from tiktok_dm.pipeline.scheduler import Outcome
+
+_TOOLS = ("av", "ai-edge-litert", "mediapipe", "librosa", "numpy", "scipy", "soundfile", "pyloudnorm", "pyarrow", "yt-dlp")
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of what had a hand in the dataset."""
+    versions = {"tiktok-dm": __version__, "python": ".".join(platform.python_version_tuple()[:2])}
+    for name in _TOOLS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def clip_items(plan: Plan, outcome: Outcome, store: Store) -> list[ClipItem]:
+    """The rows to be, for every clip that came through all stages, by id."""
+    items = []
+    for clip in plan.buildable:
+        state = outcome.clips[clip.clip_id]
+        entry = outcome.ledger.get(clip.item)
+        if entry is None or entry.status != "ok":
+            continue
+        source = outcome.sources[clip.compilation_id]
+        cut = store.folder("segment", state.keys["segment"])
+        assert clip.start_s is not None and clip.end_s is not None
+        items.append(
+            ClipItem(
+                clip_id=clip.clip_id,
+                compilation_id=clip.compilation_id,
+                song_id=clip.song_id,
+                split=clip.split,
+                annotated_start_s=clip.start_s,
+                annotated_end_s=clip.end_s,
+                segment=state.records["segment"],
+                poses=state.records["poses"],
+                music=state.records["music"],
+                n_dancers_annotated=clip.n_dancers,
+                source=source["source"],
+                source_sha256=source["sha256"],
+                video=cut / "clip.mp4",
+                audio=cut / "audio.flac",
+                pose=store.folder("poses", state.keys["poses"]) / "poses.npy",
+            )
+        )
+    return items
+
+
+def lock_table(
+    plan: Plan, outcome: Outcome, annotations: Annotations, truth: Path | None, items: list[ClipItem]
+) -> dict[str, Any]:
+    """What was found: sources with checksum and probe, each clip's keys and records, tool versions, parameters."""
+    used = {item.compilation_id for item in items}
+    songs = {
+        str(row["song_id"]): {"title": _cell(row, "title"), "artist": _cell(row, "artist")}
+        for row in annotations.songs.to_dict("records")
+    }
+    meta = annotations.meta
+    accuracy = None
+    if truth is not None:
+        from tiktok_dm.synthetic import demo_accuracy
+
+        accuracy = demo_accuracy(truth, items)
+    return {
+        "dataset": {
+            "name": plan.name,
+            **{
+                key: getattr(meta, key, None) or ""
+                for key in ("title", "license", "homepage", "citation", "description")
+            },
+        },
+        "parameters": json.loads(canonical_json(plan.parameters)),
+        "tools": tool_versions(),
+        "pose_accuracy": accuracy,
+        "songs": songs,
+        "sources": {str(key): value for key, value in sorted(outcome.sources.items()) if key in used},
+        "clips": {
+            str(item.clip_id): {
+                "compilation_id": item.compilation_id,
+                "song_id": item.song_id,
+                "split": item.split,
+                "annotated_start_s": item.annotated_start_s,
+                "annotated_end_s": item.annotated_end_s,
+                "n_dancers_annotated": item.n_dancers_annotated,
+                "keys": outcome.clips[item.clip_id].keys,
+                **{stage: getattr(item, stage) for stage in ("segment", "poses", "music")},
+            }
+            for item in items
+        },
+    }
+
+
+def dataset_meta(
+    lock: Mapping[str, Any], plan_lines: str, ledger: Ledger, tombstones: list[dict[str, Any]]
+) -> DatasetMeta:
+    """What card and report say beyond the rows."""
+    head = json.loads(plan_lines.split("\n", 1)[0])
+    return DatasetMeta(
+        **lock["dataset"],
+        parameters=lock["parameters"],
+        tools=lock["tools"],
+        ledger=[asdict(entry) for entry in ledger.entries],
+        plan_clips=head["clips"],
+        plan_compilations=head["compilations"],
+        songs={int(key): value for key, value in lock["songs"].items()},
+        tombstones=tombstones,
+        pose_accuracy=lock["pose_accuracy"],
+    )
+
+
+def items_from_dataset(out: Path, lock: Mapping[str, Any], scratch: Path) -> list[ClipItem]:
+    """The rows of a finished dataset as items again, their media and poses written into `scratch`."""
+    import numpy as np
+
+    items = []
+    for row in _rows(out, ["clip_id", "video", "audio", "pose"]):
+        key = str(row["clip_id"])
+        if key not in lock["clips"]:
+            continue
+        found = lock["clips"][key]
+        source = lock["sources"][str(found["compilation_id"])]
+        folder = scratch / key
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "clip.mp4").write_bytes(row["video"]["bytes"])
+        (folder / "audio.flac").write_bytes(row["audio"]["bytes"])
+        pose = np.asarray(row["pose"], dtype=np.float32)
+        np.save(folder / "poses.npy", pose[:, : found["poses"]["n_dancers"]])
+        items.append(
+            ClipItem(
+                clip_id=int(key),
+                **{
+                    name: found[name]
+                    for name in (
+                        "compilation_id",
+                        "song_id",
+                        "split",
+                        "annotated_start_s",
+                        "annotated_end_s",
+                        "n_dancers_annotated",
+                        "segment",
+                        "poses",
+                        "music",
+                    )
+                },
+                source=source["source"],
+                source_sha256=source["sha256"],
+                video=folder / "clip.mp4",
+                audio=folder / "audio.flac",
+                pose=folder / "poses.npy",
+            )
+        )
+    return sorted(items, key=lambda item: item.clip_id)
+
+
+def restorer(out: Path, work: Path) -> Callable[[str, str | None, Path], bool]:
+    """A function that brings back a cut's files from the dataset in `out`, by their checksums; it says whether it could."""
+    index: dict[str, tuple[Path, int]] | None = None
+
+    def restore(video_sha256: str, audio_sha256: str | None, folder: Path) -> bool:
+        nonlocal index
+        import pyarrow.parquet as pq
+
+        if index is None:
+            index = {}
+            for path in sorted((out / "data" / "clips").glob("*.parquet")):
+                with pq.ParquetFile(path) as file:
+                    for group in range(file.num_row_groups):
+                        for value in file.read_row_group(group, columns=["video_sha256"])["video_sha256"].to_pylist():
+                            index[value] = (path, group)
+        if video_sha256 not in index:
+            return False
+        path, group = index[video_sha256]
+        with pq.ParquetFile(path) as file:
+            table = file.read_row_group(group, columns=["video_sha256", "audio_sha256", "video", "audio"])
+        for row in table.to_pylist():
+            if row["video_sha256"] == video_sha256 and row["audio_sha256"] == audio_sha256:
+                write_atomic(folder / "audio.flac", row["audio"]["bytes"])
+                write_atomic(folder / "clip.mp4", row["video"]["bytes"])
+                return True
+        return False
+
+    return restore
+
+
+def _rows(out: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    for path in sorted((out / "data" / "clips").glob("*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1, columns=columns):
+                yield from batch.to_pylist()
+
+
+def _cell(row: Mapping[str, Any], name: str) -> str:
+    import pandas as pd
+
+    value = row.get(name)
+    return "" if value is None or pd.isna(value) else str(value)
