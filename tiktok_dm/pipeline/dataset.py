@@ -119,7 +119,15 @@ def dataset_meta(
     lock: Mapping[str, Any], plan_lines: str, ledger: Ledger, tombstones: list[dict[str, Any]]
 ) -> DatasetMeta:
     """What card and report say beyond the rows."""
-    head = json.loads(plan_lines.split("\n", 1)[0])
+    head, *rows = [json.loads(line) for line in plan_lines.splitlines()]
+    planned = [
+        {"clip_id": int(row["item"].split(":")[1]), "compilation_id": row["compilation_id"], "song_id": row["song_id"]}
+        for row in rows
+        if row["item"].startswith("clip:")
+    ]
+    sources = {
+        int(row["item"].split(":")[1]): row["source"] for row in rows if row["item"].startswith("compilation:")
+    }
     return DatasetMeta(
         **lock["dataset"],
         parameters=lock["parameters"],
@@ -130,6 +138,8 @@ def dataset_meta(
         songs={int(key): value for key, value in lock["songs"].items()},
         tombstones=tombstones,
         pose_accuracy=lock["pose_accuracy"],
+        planned=planned,
+        sources=sources,
     )
 
 
