@@ -1,0 +1,82 @@
+"""The direction of imports, and what the default path may not import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Who may import whom inside `tiktok_dm`, from the top down; a layer may import itself and all layers after it.
+LAYERS = [
+    {"cli", "__main__"},
+    {"pipeline", "curate", "benchmark"},
+    {"synthetic", "reading", "pose"},
+    {"annotations_import", "foreign_table"},
+    {"splits", "annotations", "content_box"},
+    {"media", "table_rules"},
+    {"schema"},
+    {"errors", "__init__"},
+]
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute names of everything a module imports, also inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: write imports absolutely"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def part(name: str) -> str:
+    """`tiktok_dm.pipeline.plan` -> `pipeline`."""
+    return name.split(".")[1] if "." in name else "__init__"
+
+
+def rank(name: str) -> int:
+    for i, layer in enumerate(LAYERS):
+        if name in layer:
+            return i
+    raise AssertionError(f"tiktok_dm.{name} has no layer: add it to docs/architecture.md and here")
+
+
+@pytest.mark.parametrize("path", modules("tiktok_dm"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_downwards(path: Path) -> None:
+    here = path.relative_to(ROOT / "tiktok_dm").with_suffix("").parts[0]
+    known = {p.relative_to(ROOT / "tiktok_dm").with_suffix("").parts[0] for p in modules("tiktok_dm")}
+    for name in imports(path):
+        assert not name.startswith("d2m_model"), f"{path} imports the model"
+        assert name.split(".")[0] not in ("cv2", "mediapipe"), f"{path} imports {name}, which wants system libraries"
+        if name.startswith("tiktok_dm.") and part(name) in known:
+            assert rank(part(name)) >= rank(here), f"{path} imports {name}, which stands above it"
+
+
+def test_the_model_imports_only_what_it_may() -> None:
+    for path in modules("d2m_model"):
+        for name in imports(path):
+            if name.startswith("tiktok_dm."):
+                assert part(name) in {"schema", "errors", "media", "pose", "content_box", "reading"}, (path, name)
+
+
+def test_asking_for_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from tiktok_dm import cli\n"
+        "try: cli.app(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'pandas', 'librosa', 'datasets', 'yt_dlp', 'av') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stderr.strip() == "[]"
+    for verb in ("build", "verify", "stats", "remove", "split", "annotations"):
+        assert verb in done.stdout
