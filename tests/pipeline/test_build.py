@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiktok_dm.pipeline.verify import verify
 
 from tests.pipeline.build_factory import CLIPS, options, tree, use_one_person, write_annotations, write_film
 from tiktok_dm.errors import DiskFull, Gone, ProblemsError, UserError
@@ -18,7 +19,6 @@ from tiktok_dm.pipeline.acquire import StopAsking
 from tiktok_dm.pipeline.build import build, plan_build
 from tiktok_dm.pipeline.plan import parse_only
 from tiktok_dm.pipeline.remove import remove
-from tiktok_dm.pipeline.verify import verify
 
 
 @pytest.fixture(scope="module")

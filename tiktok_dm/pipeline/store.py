@@ -39,7 +39,7 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, default=plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def content_key(stage: str, version: int, parameters: Any, inputs: Mapping[str, Any]) -> str:
+def content_key(stage: str, version: int | str, parameters: Any, inputs: Mapping[str, Any]) -> str:
     """Name of a stage's output: 32 hexadecimal digits that change when anything it depends on does."""
     text = canonical_json({"stage": stage, "version": version, "parameters": parameters, "inputs": dict(inputs)})
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,96 @@
+"""The `d2m` command: thin, one function a verb. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiktok_dm.errors import UserError
+
+app = typer.Typer(help="D2M-GAN: music from dance.", no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def _needs_torch() -> None:
+    missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"The model needs {' and '.join(missing)}: install the extra with pip install 'tiktok-dm[model]'."
+        )
+
+
+@app.command()
+def parity(
+    pack: Annotated[Path, typer.Argument(help="Folder with state_dicts.json, deterministic.py, expected numbers.")],
+    expected: Annotated[Path | None, typer.Option(help="Expected numbers; the pack's own for seed 0 if left.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Parts to compare (repeat); all if left.")] = None,
+) -> None:
+    """Compare this implementation with the reference's numbers; exit code 1 if any is over its tolerance."""
+    from d2m_model.parity import PARTS, compare, open_pack
+
+    opened = open_pack(pack, expected)
+    typer.echo(f"seed {opened.seed}, batch {opened.batch}, float32")
+    typer.echo(f"{'array':46} {'error':>9} {'tolerance':>9}  verdict")
+    results = []
+    for result in compare(opened, only or PARTS):
+        results.append(result)
+        note = f"  ({result.note})" if result.note else ""
+        verdict = "ok" if result.passed else "OVER"
+        typer.echo(f"{result.name:46} {result.error:9.2e} {result.tolerance:9.1e}  {verdict}{note}")
+    over = [result.name for result in results if not result.passed]
+    typer.echo(f"{len(results) - len(over)} of {len(results)} within tolerance")
+    if over:
+        raise UserError(f"Over the tolerance: {', '.join(over)}.")
+
+
+@app.command()
+def info(
+    preset: Annotated[str | None, typer.Option(help="paper or released; both if left.")] = None,
+    level: Annotated[str | None, typer.Option(help="high or low; both if left.")] = None,
+    dataset: Annotated[str, typer.Option(help="tiktok or aist.")] = "tiktok",
+    visual: Annotated[bool, typer.Option(help="With visual features, or motion only.")] = True,
+) -> None:
+    """Shapes and parameter counts of each preset and level, for one 2-s window."""
+    from d2m_model.config import LEVELS, PRESETS, preset_config
+    from d2m_model.info import describe
+
+    changes = {} if visual else {"visual_features": 0}
+    for chosen_preset in [preset] if preset else PRESETS:
+        for chosen_level in [level] if level else LEVELS:
+            typer.echo(describe(preset_config(chosen_preset, chosen_level, dataset, **changes)))
+
+
+@app.command()
+def convert(
+    motion_encoder: Annotated[Path, typer.Argument(help="The authors' mencoder.pt.")],
+    generator: Annotated[Path, typer.Argument(help="The authors' netG.pt.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
+    vqvae: Annotated[Path | None, typer.Option(help="JukeBox's vqvae.pth.tar, to go with it.")] = None,
+) -> None:
+    """Turn the authors' checkpoint files into a model folder (model.safetensors, config.yaml)."""
+    from d2m_model.checkpoint import convert as convert_files
+    from d2m_model.codec.jukebox import LICENCE
+
+    config = convert_files(motion_encoder, generator, out, vqvae)
+    dataset = "AIST++" if config.motion_features == 219 else "TikTok"
+    genres = f", {config.genres} genres" if config.genres else ""
+    typer.echo(f"{out}: preset {config.preset}, level {config.level}, {dataset} motion{genres}")
+    if vqvae is not None:
+        typer.echo(LICENCE)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one sentence and exit code 1; anything else keeps its traceback."""
+    try:
+        app()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Codecs: audio to discrete latents and back. The model sees them through `interface.Codec` alone."""

@@ -1,0 +1,134 @@
+"""D2M-GAN: motion encoder, fusion and generator of one preset and level. Not for codec, discriminator or training.
+
+Fusion is what the released code does: the motion vector, then the visual vector, then the genre's embedding, end to
+end. Motion, visual and genre are each optional in the configuration, and a model without one of them has no weights
+for it.
+
+Any length: motion of several windows (2 s each) is encoded window by window. In the `paper` preset the generator lays
+the windows' signals end to end and convolves them once; the `released` one is made for a single window (see
+`generator`), and a sampler tiles it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelHubMixin
+from torch import Tensor, nn
+
+from d2m_model.config import ModelConfig
+from d2m_model.discriminator import MultiScaleDiscriminator
+from d2m_model.generator import Generator
+from d2m_model.layers import initialise
+from d2m_model.motion_encoder import MotionEncoder
+from tiktok_dm.errors import UserError
+
+
+class D2MGAN(
+    nn.Module,
+    ModelHubMixin,
+    library_name="d2m_model",
+    tags=["dance-to-music", "audio-generation", "vector-quantisation"],
+):
+    """Dance to latent: the generator's side of D2M-GAN.
+
+    Args:
+        config: sizes, preset and level.
+    """
+
+    motion_encoder: MotionEncoder | None
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        # The folder's config.yaml says everything; the mixin need not write a second file of its own.
+        self._hub_mixin_config = None
+        self.motion_encoder = MotionEncoder(config) if config.motion_frames else None
+        self.generator = Generator(config)
+        if config.preset == "paper":
+            if self.motion_encoder is not None:
+                initialise(self.motion_encoder)
+            initialise(self.generator, last_gain=0.1)
+
+    def encode_motion(self, motion: Tensor) -> Tensor:
+        """Motion vectors (batch, windows, motion_embedding) of poses (batch, windows * motion_frames, features).
+
+        Raises:
+            UserError: the model has no motion encoder, or the poses have another shape.
+        """
+        frames, width = self.config.motion_frames, self.config.motion_features
+        if self.motion_encoder is None:
+            raise UserError("This model was made without motion input; give visual features only.")
+        if motion.ndim != 3 or motion.shape[2] != width or not motion.shape[1] or motion.shape[1] % frames:
+            raise UserError(
+                f"Motion has shape {tuple(motion.shape)}; this model takes (batch, {frames} per 2 s, {width})."
+            )
+        batch, windows = motion.shape[0], motion.shape[1] // frames
+        return self.motion_encoder(motion.reshape(batch * windows, frames, width)).reshape(batch, windows, -1)
+
+    def fuse(self, motion_vector: Tensor | None, visual: Tensor | None) -> Tensor:
+        """Motion and visual vectors, (batch, windows, features) each, end to end on the last axis, motion first.
+
+        Raises:
+            UserError: a part that the model wants is missing, one that it does not know is given, or shapes differ.
+        """
+        wanted = self.config.visual_features
+        if visual is None and wanted:
+            raise UserError("This model was made with visual features; give them, or use a motion-only model.")
+        if visual is not None and not wanted:
+            raise UserError("This model was made without visual features; give none.")
+        if visual is not None and (visual.ndim != 3 or visual.shape[2] != wanted):
+            raise UserError(
+                f"Visual features have shape {tuple(visual.shape)}; this model takes (batch, windows, {wanted})."
+            )
+        if motion_vector is not None and visual is not None and motion_vector.shape[:2] != visual.shape[:2]:
+            raise UserError(
+                f"Motion has {tuple(motion_vector.shape[:2])} and visual features {tuple(visual.shape[:2])} as batch "
+                "and windows; they must agree."
+            )
+        parts = [part for part in (motion_vector, visual) if part is not None]
+        return torch.cat(parts, dim=-1)
+
+    def forward(
+        self, motion: Tensor | None = None, visual: Tensor | None = None, genre: Tensor | None = None
+    ) -> Tensor:
+        """The latent (batch, latent_channels, windows * latent_frames) that the dance asks for.
+
+        Args:
+            motion: (batch, windows * motion_frames, motion_features) float, or None for a model without motion.
+            visual: (batch, windows, visual_features) float, or None for a model without visual features.
+            genre: (batch,) integer, or None for a model without genres.
+
+        Raises:
+            UserError: inputs that do not fit the model's configuration.
+        """
+        if motion is None and self.motion_encoder is not None:
+            raise UserError("This model was made with motion input; give the poses.")
+        vector = None if motion is None else self.encode_motion(motion)
+        return self.generator(self.fuse(vector, visual), genre)
+
+    def new_discriminator(self) -> MultiScaleDiscriminator:
+        """A fresh discriminator that fits this model's preset, width and scale."""
+        return MultiScaleDiscriminator(self.config.preset, self.config.width, self.config.output_scale)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        from d2m_model.checkpoint import write_model
+
+        write_model(self, save_directory)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> D2MGAN:
+        """The model in a checkpoint folder, or of that id on the Hugging Face hub.
+
+        Args:
+            pretrained_model_name_or_path: a folder with model.safetensors and config.yaml, or a hub id.
+            options: passed to `huggingface_hub.snapshot_download` (revision, cache_dir, token, local_files_only).
+
+        Raises:
+            UserError: no such folder or id, or a folder that is not a checkpoint of this model.
+        """
+        from d2m_model.checkpoint import find_checkpoint, read_model
+
+        return read_model(find_checkpoint(pretrained_model_name_or_path, **options))

@@ -1,0 +1,176 @@
+"""The loss terms of D2M-GAN and their weights, by name. Not for the discriminator's own training: see `adversarial`.
+
+Every term is a mean over all elements, and every dictionary of losses or weights has these keys:
+
+| name | formula |
+|---|---|
+| `hinge` | minus the sum over scales of the mean score of the prediction |
+| `feature_matching` | (1 / scales) (4 / 5) sum over scales and layers of mean |D_layer(prediction) - D_layer(truth)| |
+| `latent` | mean |true latent - predicted latent| |
+| `commitment` | mean |code-book rows of the true latent - predicted latent| |
+| `waveform` | mean |true audio - decoded prediction|, over the samples that both have |
+| `mel` | mean |log-mel of the true audio - log-mel of the decoded prediction|, over the frames that both have |
+
+The decoded prediction is the frozen decoder's output for the code-book rows nearest to the predicted latent. In the
+`paper` preset `waveform` and `mel` reach the generator through a straight-through quantiser; in `released` they carry
+no gradient, as in the authors' code, where they only move the logged total.
+Weights: those of the authors' released code, for both presets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from d2m_model.codec.interface import Codec, Quantised, straight_through
+from d2m_model.config import PRESETS, one_of
+from d2m_model.mel import LogMel
+from tiktok_dm.errors import UserError
+
+WEIGHTS: dict[str, float] = {
+    "hinge": 1.0,
+    "feature_matching": 3.0,
+    "latent": 5.0,
+    "commitment": 8.0,
+    "waveform": 40.0,
+    "mel": 15.0,
+}
+AUDIO_LOSSES = ("waveform", "mel")
+"""The terms that need the decoder."""
+
+# 4 / (layers of the discriminator's body + 1), as in MelGAN's code, from which this discriminator comes.
+FEATURE_MATCHING_SCALE = 4 / 5
+
+
+def hinge_discriminator(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Sum over scales of mean max(0, 1 + fake) + mean max(0, 1 - real); each score map any shape."""
+    return torch.stack([(1 + f).relu().mean() + (1 - r).relu().mean() for f, r in zip(fake, real, strict=True)]).sum()
+
+
+def hinge_generator(fake: Sequence[Tensor]) -> Tensor:
+    """Minus the sum over scales of the mean score."""
+    return -torch.stack([f.mean() for f in fake]).sum()
+
+
+def feature_matching(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Mean over scales of 4/5 times the sum over layers of the mean absolute difference; `real` takes no gradient."""
+    terms = [
+        functional.l1_loss(f, r.detach())
+        for fake_layers, real_layers in zip(fake, real, strict=True)
+        for f, r in zip(fake_layers, real_layers, strict=True)
+    ]
+    return FEATURE_MATCHING_SCALE / len(fake) * torch.stack(terms).sum()
+
+
+def check_weights(weights: Mapping[str, float]) -> dict[str, float]:
+    """The weights as given; a name that is left out weighs nothing.
+
+    Raises:
+        UserError: an unknown name, or a weight that is negative or not a number.
+    """
+    for name, weight in weights.items():
+        one_of("loss", name, WEIGHTS)
+        if not weight >= 0:
+            raise UserError(f"The weight of the loss {name!r} is {weight}; give 0 or more.")
+    return dict(weights)
+
+
+def weighted_total(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Sum of weight times loss over the terms with a weight.
+
+    Raises:
+        KeyError: a term with a weight that was not computed.
+    """
+    return torch.stack([weight * losses[name] for name, weight in weights.items() if weight]).sum()
+
+
+class Target(NamedTuple):
+    """Ground truth of a batch of segments, computed once.
+
+    Args:
+        audio: (batch, 1, samples).
+        latent: the codec's continuous latent, (batch, channels, frames).
+        quantised: code-book rows of it, same shape.
+    """
+
+    audio: Tensor
+    latent: Tensor
+    quantised: Tensor
+
+
+@torch.no_grad()
+def make_target(codec: Codec, audio: Tensor) -> Target:
+    """The target of audio (batch, 1, samples), without gradient."""
+    latent = codec.encode(audio)
+    return Target(audio, latent, codec.quantise(latent).latent)
+
+
+class ReconstructionLosses:
+    """`latent`, `commitment`, `waveform` and `mel` of a predicted latent.
+
+    Args:
+        codec: the frozen codec of the model's level; its parameters must not require a gradient.
+        preset: `paper` (the audio terms reach the generator) or `released` (they carry no gradient).
+        mel: the log-mel front end, on the codec's device; a fresh one on the CPU if None.
+
+    Raises:
+        UserError: an unknown preset, or a codec that is not frozen.
+    """
+
+    NAMES = ("latent", "commitment", *AUDIO_LOSSES)
+
+    def __init__(self, codec: Codec, preset: str, mel: LogMel | None = None) -> None:
+        one_of("preset", preset, PRESETS)
+        if isinstance(codec, torch.nn.Module) and any(p.requires_grad for p in codec.parameters()):
+            raise UserError("The codec is not frozen; the generator's losses need it so (codec.interface.freeze).")
+        self.codec = codec
+        self.audio_gradient = preset == "paper"
+        self.mel = mel or LogMel()
+
+    def __call__(
+        self,
+        latent: Tensor,
+        target: Target,
+        names: Iterable[str] = NAMES,
+        quantised: Quantised | None = None,
+    ) -> dict[str, Tensor]:
+        """The named losses of a predicted latent (batch, channels, frames).
+
+        Args:
+            latent: the generator's output.
+            target: ground truth of the same segments.
+            names: which terms; without `waveform` and `mel` nothing is quantised or decoded.
+            quantised: `codec.quantise(latent)`, where it is already known.
+        """
+        names = set(names)
+        if latent.shape != target.latent.shape:
+            raise UserError(
+                f"The model predicts a latent of shape {tuple(latent.shape)}, the truth has "
+                f"{tuple(target.latent.shape)}; model and codec are of different levels or lengths."
+            )
+        losses: dict[str, Tensor] = {}
+        if "latent" in names:
+            losses["latent"] = functional.l1_loss(latent, target.latent)
+        if "commitment" in names:
+            losses["commitment"] = functional.l1_loss(latent, target.quantised)
+        if names.intersection(AUDIO_LOSSES):
+            with nullcontext() if self.audio_gradient else torch.no_grad():
+                audio = self.decode(latent, quantised)
+                if "waveform" in names:
+                    length = min(audio.shape[-1], target.audio.shape[-1])
+                    losses["waveform"] = functional.l1_loss(audio[..., :length], target.audio[..., :length])
+                if "mel" in names:
+                    mine, truth = self.mel(audio[:, 0]), self.mel(target.audio[:, 0])
+                    frames = min(mine.shape[-1], truth.shape[-1])
+                    losses["mel"] = functional.l1_loss(mine[..., :frames], truth[..., :frames])
+        return losses
+
+    def decode(self, latent: Tensor, quantised: Quantised | None = None) -> Tensor:
+        """Audio (batch, 1, samples) of a predicted latent through the quantiser, straight-through in the gradient."""
+        quantised = quantised or self.codec.quantise(latent)
+        return self.codec.decode(straight_through(latent, quantised.latent))

@@ -1,0 +1,314 @@
+"""Write sound and video: FLAC and WAV bytes, H.264 + AAC films, a film with new sound.
+
+Not for cutting a source (`cutting`). Everything is bit-exact: the same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+
+from tiktok_dm.errors import DiskFull, is_no_room
+from tiktok_dm.media.source import Source, packets
+
+# ISO/IEC 14496-3 sampling frequencies that the encoder takes.
+_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+_AAC_FRAME = 1024
+# What a nearly full disk still shows as free.
+_LAST_BYTES = 1 << 16
+
+
+def ffmpeg_executable() -> str:
+    """Path of an ffmpeg program: the system's where there is one, else the packaged binary."""
+    found = shutil.which("ffmpeg")
+    if found:
+        return found
+    import imageio_ffmpeg
+
+    return imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def encode_audio(samples: np.ndarray, sample_rate: int, format: str = "flac") -> bytes:
+    """Sound as the bytes of a 16-bit file.
+
+    Args:
+        samples: float in -1..1 (beyond is clipped), (samples,) or (samples, channels).
+        sample_rate: Hz.
+        format: `flac` or `wav`.
+
+    Raises:
+        ValueError: another format (the other ones put random numbers into their headers).
+    """
+    import soundfile
+
+    if format not in ("flac", "wav"):
+        raise ValueError(f"format {format!r} is not flac or wav")
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.clip(samples, -1, 1), sample_rate, format=format.upper(), subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def encode_jpeg(picture: np.ndarray, quality: int = 85) -> bytes:
+    """A picture, uint8 RGB (H, W, 3), as the bytes of a JPEG file."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+@contextmanager
+def whole_file(out: str | PathLike[str]) -> Iterator[Path]:
+    """A temporary name beside `out`, renamed to it on success and removed on failure.
+
+    Raises:
+        OSError: with its errno, where the disk, quota or file-size limit is reached.
+    """
+    out = Path(out)
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        yield partial
+        os.replace(partial, out)
+    except av.error.FFmpegError as error:
+        if is_no_room(error) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(out)) from error
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_room(folder: Path, out: Path) -> None:
+    """Raise DiskFull when the disk is full: FFmpeg does not report what fails when it closes a file."""
+    if shutil.disk_usage(folder).free < _LAST_BYTES:
+        raise DiskFull(f"No room is left on the disk while writing {out}: make room and start again.")
+
+
+class Mp4Writer:
+    """An MP4 file in the making: one picture stream, and perhaps sound encoded in step with it.
+
+    Args:
+        path: where to write.
+        timescale: ticks a second of the film's own clock, so that lengths in the header are exact.
+    """
+
+    def __init__(self, path: Path, timescale: int | None = None) -> None:
+        options = {"movflags": "+faststart"}
+        if timescale is not None:
+            options["movie_timescale"] = str(timescale)
+        self.container = av.open(str(path), "w", format="mp4", options=options)
+        self.container.flags |= 0x400  # AVFMT_FLAG_BITEXACT: no versions and no dates inside
+        self.audio: Any = None
+        self._take: Callable[[int], np.ndarray] | None = None
+        self._sent = 0
+
+    def __enter__(self) -> Mp4Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if kind is None:
+            self.container.close()
+            return
+        try:
+            self.container.close()
+        except (av.error.FFmpegError, ValueError):
+            return  # the first error is the one to show
+
+    def add_h264(
+        self,
+        size: tuple[int, int],
+        rate: Fraction,
+        time_base: Fraction,
+        crf: int,
+        preset: str,
+        threads: int,
+        gop: int | None = None,
+    ) -> Any:
+        if rate.numerator > 65535 * 2 or rate.denominator > 65535:
+            rate = rate.limit_denominator(1001)
+        stream = self.container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": preset})
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.time_base = time_base
+        context.thread_count = threads
+        context.flags |= 0x800000  # AV_CODEC_FLAG_BITEXACT
+        if gop is not None:
+            context.gop_size = gop
+        stream.time_base = time_base
+        return stream
+
+    def add_aac(self, sample_rate: int, channels: int, take: Callable[[int], np.ndarray]) -> None:
+        """Sound from `take(n)`, which gives the next n samples, float32 (channels, n)."""
+        self.audio = self.container.add_stream("aac", rate=sample_rate, layout="mono" if channels == 1 else "stereo")
+        context = self.audio.codec_context
+        context.bit_rate = (96_000 if channels == 1 else 192_000) if sample_rate >= 32000 else 64_000 * channels
+        context.flags |= 0x800000
+        context.time_base = Fraction(1, sample_rate)
+        self._take = take
+
+    def sound_until(self, samples: int, last: bool = False) -> None:
+        """Encode and mux the sound before sample `samples`: whole frames, and with `last` also the rest."""
+        if self.audio is None or self._take is None:
+            return
+        while self._sent < samples and (last or self._sent + _AAC_FRAME <= samples):
+            count = min(_AAC_FRAME, samples - self._sent)
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(self._take(count), np.float32), "fltp", self.audio.codec_context.layout.name
+            )
+            frame.sample_rate = self.audio.codec_context.sample_rate
+            frame.pts, frame.time_base = self._sent, Fraction(1, frame.sample_rate)
+            self._sent += count
+            self.container.mux(self.audio.encode(frame))
+        if last:
+            self.container.mux(self.audio.encode(None))
+
+
+def aac_rate(sample_rate: int) -> int:
+    """The sound's own rate where AAC has it, else the next higher one (at most 96 kHz)."""
+    return next((rate for rate in _AAC_RATES if rate >= sample_rate), 48000)
+
+
+def _taker(samples: np.ndarray, sample_rate: int) -> tuple[int, int, int, Callable[[int], np.ndarray]]:
+    """(rate, channels, length, take) of an array of sound, brought to a rate that AAC has."""
+    sound = np.asarray(samples, np.float32)
+    sound = sound[:, None] if sound.ndim == 1 else sound[:, :2]
+    rate = aac_rate(sample_rate)
+    if rate != sample_rate:
+        import soxr
+
+        sound = soxr.resample(sound, sample_rate, rate, quality="HQ")
+    position = 0
+
+    def take(count: int) -> np.ndarray:
+        nonlocal position
+        block = np.ascontiguousarray(sound[position : position + count].T)
+        position += count
+        return block
+
+    return rate, sound.shape[1], len(sound), take
+
+
+def write_video(
+    path: str | PathLike[str],
+    frames: Iterable[np.ndarray],
+    fps: float | Fraction,
+    *,
+    audio: np.ndarray | None = None,
+    sample_rate: int | None = None,
+    crf: int = 20,
+    preset: str = "veryfast",
+    gop_s: float | None = None,
+    size: tuple[int, int] | None = None,
+    threads: int = 1,
+) -> None:
+    """Write pictures (streamed) and sound as an H.264 + AAC MP4, yuv420p, index first.
+
+    Args:
+        path: where to write; it appears only when complete.
+        frames: uint8 RGB (H, W, 3), all of one size.
+        fps: constant frame rate.
+        audio: float in -1..1, (samples,) or (samples, channels), at `sample_rate`; begins with the first picture.
+        sample_rate: Hz.
+        crf: x264's constant quality; lower is better and larger.
+        preset: x264's preset.
+        gop_s: seconds between key frames; None: x264's own choice.
+        size: width and height to scale to; odd sizes lose their last row or column.
+        threads: of the encoder; the bytes depend on it.
+
+    Raises:
+        ValueError: no frames, frames of several sizes, or sound without a rate.
+        OSError: the disk is full.
+    """
+    if audio is not None and not sample_rate:
+        raise ValueError("sound needs its sample_rate")
+    rate = Fraction(fps).limit_denominator(1001)
+    with whole_file(path) as partial, Mp4Writer(partial, rate.numerator) as writer:
+        stream, shape, length, sound_rate = None, None, 0, 1
+        for index, picture in enumerate(frames):
+            if stream is None:
+                shape = picture.shape
+                width, height = size or (shape[1], shape[0])
+                stream = writer.add_h264(
+                    (width // 2 * 2, height // 2 * 2),
+                    rate,
+                    1 / rate,
+                    crf,
+                    preset,
+                    threads,
+                    max(1, round(gop_s * rate)) if gop_s else None,
+                )
+                stream.codec_context.colorspace = 1  # BT.709, said aloud so that every player shows the same
+                stream.codec_context.color_range = 1
+                if audio is not None and sample_rate:
+                    sound_rate, channels, length, take = _taker(audio, sample_rate)
+                    writer.add_aac(sound_rate, channels, take)
+            if picture.shape != shape:
+                raise ValueError(f"frame {index} is {picture.shape}, the first one {shape}")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            if size is not None and (picture.shape[1], picture.shape[0]) != size:
+                frame = frame.reformat(*size, interpolation="BICUBIC")
+            if (frame.width % 2, frame.height % 2) != (0, 0):
+                frame = av.VideoFrame.from_ndarray(
+                    np.ascontiguousarray(frame.to_ndarray()[: frame.height // 2 * 2, : frame.width // 2 * 2]),
+                    format="rgb24",
+                )
+            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+            frame.pts, frame.time_base = index, 1 / rate
+            mux_with_durations(writer.container, stream.encode(frame), {})
+            writer.sound_until(min(length, int((index + 1) / rate * sound_rate)))
+        if stream is None:
+            raise ValueError("there are no frames to write")
+        mux_with_durations(writer.container, stream.encode(None), {})
+        writer.sound_until(length, last=True)
+
+
+def mux_with_durations(container: Any, encoded: list[Any], durations: dict[int, int]) -> None:
+    """Mux packets with the durations that belong to their time stamps (an encoder does not keep them)."""
+    for packet in encoded:
+        packet.duration = durations.pop(packet.pts, 1)
+        container.mux(packet)
+
+
+def mux_audio(
+    video: str | PathLike[str], audio_samples: np.ndarray, sample_rate: int, out: str | PathLike[str]
+) -> None:
+    """Write a film's picture, copied without re-encoding, with new sound that begins with the file.
+
+    Args:
+        video: the film; its own sound is left out.
+        audio_samples: float in -1..1, (samples,) or (samples, channels).
+        sample_rate: Hz.
+        out: MP4 to write; it appears only when complete.
+
+    Raises:
+        MediaError: as `probe`.
+        OSError: the disk is full.
+    """
+    with Source(video) as source, whole_file(out) as partial, Mp4Writer(partial) as writer:
+        stream = writer.container.add_stream_from_template(source.video)
+        rate, channels, length, take = _taker(audio_samples, sample_rate)
+        writer.add_aac(rate, channels, take)
+        shift = round(source.origin / source.video.time_base)
+        for packet in packets(source.container, [source.video]):
+            if not isinstance(packet, av.Packet) or packet.dts is None:
+                continue
+            packet.dts -= shift
+            if packet.pts is not None:
+                packet.pts -= shift
+            seconds = max(Fraction(0), packet.dts * packet.time_base)
+            packet.stream = stream
+            writer.container.mux(packet)
+            writer.sound_until(min(length, int(seconds * rate)))
+        writer.sound_until(length, last=True)

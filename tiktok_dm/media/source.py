@@ -1,0 +1,292 @@
+"""A media file opened for reading: what it holds, where its time begins, which way up it is.
+
+Not for pictures or sound themselves: see `frames` and `sound`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import av.error
+import av.logging
+
+from tiktok_dm.errors import MediaError
+
+# What libavformat opens that is no film: single pictures, text, subtitles.
+_NOT_A_VIDEO = {"tty", "srt", "webvtt", "ass", "image2", "aqtitle", "jacosub", "microdvd", "lrc", "vobsub", "concat"}
+
+av.logging.set_level(None)  # findings are raised as errors, not printed among progress bars
+
+
+@dataclass(frozen=True)
+class AudioProbe:
+    """The sound of a file.
+
+    Args:
+        sample_rate: Hz.
+        channels: as stored.
+        codec: FFmpeg's name of it.
+        duration_s: length of the sound itself (the file's length where the container does not say).
+    """
+
+    sample_rate: int
+    channels: int
+    codec: str
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a video file holds.
+
+    Args:
+        duration_s: length of the file, seconds, from its first to its last instant.
+        width: of the upright picture with square pixels.
+        height: likewise.
+        fps: mean frame rate.
+        fps_rational: the same as a fraction in text, such as `30000/1001`.
+        n_frames: number of frames according to the header, None where it does not say.
+        rotation: degrees clockwise by which stored pictures are turned for display (0, 90, 180, 270).
+        video_codec: FFmpeg's name of it.
+        container: FFmpeg's name of it.
+        start_s: time stamp of the file's first instant; all other times in this project are counted from it.
+        audio: its sound, or None.
+    """
+
+    duration_s: float
+    width: int
+    height: int
+    fps: float
+    fps_rational: str
+    n_frames: int | None
+    rotation: int
+    video_codec: str
+    container: str
+    start_s: float
+    audio: AudioProbe | None
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How stored pictures become upright ones with square pixels.
+
+    Args:
+        coded: width and height as stored.
+        square: width and height with square pixels, still turned as stored.
+        turn: libavfilter steps that make it upright, in order.
+        rotation: degrees clockwise.
+        upright: width and height as displayed.
+    """
+
+    coded: tuple[int, int]
+    square: tuple[int, int]
+    turn: tuple[tuple[str, str], ...]
+    rotation: int
+    upright: tuple[int, int]
+
+    @property
+    def swapped(self) -> bool:
+        return self.rotation in (90, 270)
+
+
+def _turn(matrix: bytes | None, rotation_ccw: int) -> tuple[tuple[tuple[str, str], ...], int]:
+    """Filter steps for a display matrix (nine little-endian int32, ISO/IEC 14496-12 order) and its clockwise angle."""
+    clockwise = round(-rotation_ccw / 90) * 90 % 360
+    m = struct.unpack("<9i", matrix[:36]) if matrix and len(matrix) >= 36 else (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    if clockwise == 90:
+        return (("transpose", "cclock_flip" if m[3] > 0 else "clock"),), 90
+    if clockwise == 270:
+        return (("transpose", "clock_flip" if m[3] < 0 else "cclock"),), 270
+    if clockwise == 180:
+        return tuple((name, "") for name, at in (("hflip", 0), ("vflip", 4)) if m[at] < 0), 180
+    return ((("vflip", ""),) if m[4] < 0 else ()), 0
+
+
+def stored_geometry(stream: Any, frame: Any) -> Geometry:
+    matrix = next((bytes(d) for d in frame.side_data if getattr(d.type, "name", "") == "DISPLAYMATRIX"), None)
+    turn, rotation = _turn(matrix, int(frame.rotation)) if matrix else ((), 0)
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    if not Fraction(1, 10) <= aspect <= 10:
+        aspect = Fraction(1)
+    square = (max(1, round(frame.width * aspect)), frame.height)
+    upright = square[::-1] if rotation in (90, 270) else square
+    return Geometry((frame.width, frame.height), square, turn, rotation, upright)
+
+
+class Source:
+    """A file open for reading; use it as a context manager.
+
+    Args:
+        path: the file.
+        need: `"video"` or `"audio"`: the stream that must be there.
+
+    Raises:
+        MediaError: the file is missing, empty, truncated, not a media file, or lacks the needed stream.
+    """
+
+    def __init__(self, path: str | PathLike[str], need: str = "video") -> None:
+        self.path = Path(path)
+        self.name = self.path.name
+        self.container = self._open()
+        try:
+            self.video = self._video_stream()
+            self.audio = self.container.streams.audio[0] if self.container.streams.audio else None
+            if need == "video" and self.video is None:
+                what = "holds sound but no moving picture" if self.audio else "is not a video"
+                raise MediaError(f"{self.path} {what}: give a video file.")
+            if need == "audio" and self.audio is None:
+                raise MediaError(f"{self.path} has no sound: give a file with an audio track.")
+            self.origin = self._origin()
+        except BaseException:
+            self.container.close()
+            raise
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.container.close()
+
+    def _open(self) -> Any:
+        path = self.path
+        if not path.exists():
+            raise MediaError(f"{path} does not exist: check the name and the folder.")
+        if not path.is_file():
+            raise MediaError(f"{path} is not a file: give a video file.")
+        if path.stat().st_size == 0:
+            raise MediaError(f"{path} is empty: get the file again.")
+        try:
+            container = av.open(str(path), metadata_errors="replace")
+        except PermissionError as error:
+            raise MediaError(f"{path} may not be read by this account: change its permissions.") from error
+        except (av.error.FFmpegError, ValueError) as error:
+            with path.open("rb") as file:
+                head = file.read(16)
+            if head[4:8] in (b"ftyp", b"mdat", b"moov", b"wide"):
+                raise MediaError(f"{path} is truncated (its index is missing): get the file again.") from error
+            raise MediaError(f"{path} is not a video that can be read: give a video file.") from error
+        if container.format.name in _NOT_A_VIDEO or container.format.name.endswith("_pipe"):
+            name = container.format.name
+            container.close()
+            raise MediaError(f"{path} is not a video (it reads as {name}): give a video file.")
+        return container
+
+    def _video_stream(self) -> Any:
+        streams = self.container.streams.video
+        # A cover picture is a video stream to FFmpeg, and nothing that moves.
+        return next((s for s in streams if not (int(s.disposition) & 0x400) and s.codec_context), None)
+
+    def _origin(self) -> Fraction:
+        """Time stamp of the first instant: the earliest stream's start, except sound primed before a picture at 0."""
+        start = self.container.start_time
+        if start is None:
+            return Fraction(0)
+        origin = Fraction(start, av.time_base)
+        # The container's figure is rounded to microseconds; the stream's own is exact.
+        for stream in (self.video, self.audio):
+            if stream is not None and stream.start_time is not None:
+                own = stream.start_time * stream.time_base
+                if abs(own - origin) <= Fraction(2, 1_000_000):
+                    origin = own
+                    break
+        if origin < 0 and self.video is not None and (self.video.start_time or 0) >= 0:
+            return Fraction(0)
+        return origin
+
+    @property
+    def duration(self) -> Fraction:
+        """Length of the file in seconds, by its header, else by its packets."""
+        if self.container.duration:
+            start = Fraction(self.container.start_time or 0, av.time_base)
+            return start + Fraction(self.container.duration, av.time_base) - self.origin
+        end = self.origin
+        with av.open(str(self.path)) as container:
+            for packet in packets(container, [s for s in container.streams if s.type in ("video", "audio")]):
+                if packet.pts is not None and packet.time_base:
+                    end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+        return end - self.origin
+
+    @property
+    def rate(self) -> Fraction:
+        """Mean frame rate; 30 where the file says nothing sensible."""
+        for rate in (self.video.average_rate, self.video.guessed_rate, self.video.base_rate):
+            if rate and 0 < rate <= 1000:
+                return Fraction(rate)
+        return Fraction(30)
+
+    def first_frame(self) -> Any:
+        """The first picture that decodes; the container is moved."""
+        for packet in packets(self.container, [self.video]):
+            for frame in decode(packet):
+                return frame
+        raise MediaError(f"{self.path} holds no picture that can be decoded: get the file again.")
+
+
+def packets(container: Any, streams: list[Any]) -> Iterator[Any]:
+    """Packets until the end of the file, or until where a damaged file breaks off; then one empty packet a stream."""
+    iterator = container.demux(*streams)
+    while True:
+        try:
+            packet = next(iterator)
+        except StopIteration:
+            return
+        except (av.error.InvalidDataError, av.error.EOFError):
+            break
+        yield packet
+    yield from streams
+
+
+def decode(packet: Any) -> list[Any]:
+    """Frames of a packet (or, given a stream, the ones still inside its decoder); a damaged packet gives none."""
+    try:
+        if isinstance(packet, av.Packet):
+            return packet.decode()
+        return packet.codec_context.decode(None)
+    except (av.error.InvalidDataError, av.error.EOFError):
+        return []
+
+
+def geometry(path: str | PathLike[str]) -> Geometry:
+    """Stored, square and upright sizes of a video; decodes its first picture."""
+    with Source(path) as source:
+        return stored_geometry(source.video, source.first_frame())
+
+
+def probe(path: str | PathLike[str]) -> Probe:
+    """Say what a video file holds; decodes its first picture.
+
+    Raises:
+        MediaError: the file is missing, empty, truncated, not a video, sound only, or cannot be decoded.
+    """
+    with Source(path) as source:
+        video, audio = source.video, source.audio
+        duration = source.duration
+        shape = stored_geometry(video, source.first_frame())
+        sound = None
+        if audio is not None:
+            length = audio.duration * audio.time_base if audio.duration else duration
+            context = audio.codec_context
+            sound = AudioProbe(context.sample_rate, context.layout.nb_channels, context.name, float(length))
+        return Probe(
+            duration_s=float(duration),
+            width=shape.upright[0],
+            height=shape.upright[1],
+            fps=float(source.rate),
+            fps_rational=f"{source.rate.numerator}/{source.rate.denominator}",
+            n_frames=video.frames or None,
+            rotation=shape.rotation,
+            video_codec=video.codec_context.name,
+            container=source.container.format.name,
+            start_s=float(source.origin),
+            audio=sound,
+        )

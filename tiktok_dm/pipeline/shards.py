@@ -1,0 +1,199 @@
+"""Rows to Parquet shards that `datasets` opens: row groups of few rows, features in the schema, media bytes in the rows.
+
+Not for what the rows hold: that is `export`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiktok_dm.reading import features
+from tiktok_dm.schema import DATASET_COLUMNS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# A reader fetches whole row groups: small enough for a worker's memory, large enough to compress.
+_GROUP_ROWS = {"clips": 8, "segments": 256}
+_GROUP_BYTES = 48 << 20
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """One split of one configuration on the disk.
+
+    Args:
+        num_bytes: size of its Arrow tables as `datasets` counts them when it opens the files.
+        download_bytes: size of its Parquet files.
+        files: their names in the configuration's folder, in order.
+    """
+
+    config: str
+    split: str
+    num_examples: int
+    num_bytes: int
+    download_bytes: int
+    files: tuple[str, ...]
+
+
+class ShardWriter:
+    """Writes the rows of one split of one configuration into `<folder>/<split>-00000-of-0000N.parquet`.
+
+    At most one row group is held in memory. The shards get their names when the writer is closed.
+
+    Args:
+        max_shard_bytes: of columns in memory; only a single row group may be larger.
+    """
+
+    def __init__(self, folder: Path, config: str, split: str, max_shard_bytes: float) -> None:
+        self.folder, self.config, self.split = folder, config, split
+        self._max = max_shard_bytes
+        self._features = features(config)
+        self._rows: list[Mapping[str, Any]] = []
+        self._rows_bytes = 0
+        self._shards: list[Path] = []
+        self._shard_bytes = 0
+        self._writer: Any = None
+        self._num_examples = 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take one row: plain values, numpy arrays for array columns, `{"bytes", "path"}` for media."""
+        size = sum(_size(value) for value in row.values())
+        if self._rows and (self._rows_bytes + size > _GROUP_BYTES or len(self._rows) >= _GROUP_ROWS[self.config]):
+            self._flush()
+        self._rows.append(row)
+        self._rows_bytes += size
+        self._num_examples += 1
+
+    def finish(self) -> SplitInfo:
+        """Write what is left, name the shards, and say what was written."""
+        self._flush()
+        self._close_shard()
+        files, num_bytes = [], 0
+        for k, path in enumerate(self._shards):
+            name = f"{self.split}-{k:05d}-of-{len(self._shards):05d}.parquet"
+            os.replace(path, self.folder / name)
+            files.append(name)
+            num_bytes += arrow_bytes(self.folder / name)
+        size = sum((self.folder / name).stat().st_size for name in files)
+        return SplitInfo(self.config, self.split, self._num_examples, num_bytes, size, tuple(files))
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        if self._writer is not None and self._shard_bytes + self._rows_bytes > self._max:
+            self._close_shard()
+        if self._writer is None:
+            path = self.folder / f"{self.split}-{len(self._shards):05d}.part"
+            self._writer = _parquet_writer(path, self.config, self._features.arrow_schema)
+            self._shards.append(path)
+        self._writer.write_table(table(self._rows, self.config), row_group_size=len(self._rows))
+        self._shard_bytes += self._rows_bytes
+        self._rows, self._rows_bytes = [], 0
+
+    def _close_shard(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._shard_bytes = None, 0
+
+
+def table(rows: Sequence[Mapping[str, Any]], config: str) -> pa.Table:
+    """Rows as an Arrow table of the configuration's features, arrays without a detour through Python lists."""
+    import pyarrow as pa
+
+    schema = features(config).arrow_schema
+    columns = []
+    for field in schema:
+        values = [row[field.name] for row in rows]
+        if isinstance(field.type, pa.ExtensionType):
+            columns.append(pa.ExtensionArray.from_storage(field.type, _nested(values, field.type.storage_type)))
+        else:
+            columns.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def arrow_bytes(path: Path) -> int:
+    """Size of a Parquet file's Arrow tables, counted as `datasets` counts `num_bytes`: batch by batch as it reads."""
+    import pyarrow.dataset
+
+    with open(path, "rb") as file:
+        fragment = pyarrow.dataset.ParquetFileFormat().make_fragment(file)
+        if not fragment.row_groups:
+            return 0
+        rows = fragment.row_groups[0].num_rows
+        batches = fragment.to_batches(batch_size=rows, batch_readahead=0, fragment_readahead=0)
+        return sum(batch.nbytes for batch in batches)
+
+
+def _nested(arrays: Iterable[np.ndarray], kind: pa.DataType) -> pa.Array:
+    """Arrays of one shape but for the first dimension, as nested Arrow lists of the given type."""
+    import pyarrow as pa
+
+    stack = [np.ascontiguousarray(array) for array in arrays]
+    kinds = []
+    while pa.types.is_list(kind):
+        kinds.append(kind)
+        kind = kind.value_type
+    values: pa.Array = pa.array(np.concatenate([array.ravel() for array in stack]), kind)
+    for length, list_kind in zip(reversed(stack[0].shape[1:]), reversed(kinds[1:]), strict=True):
+        offsets = np.arange(0, len(values) + 1, length, dtype=np.int32)
+        values = pa.ListArray.from_arrays(offsets, values, type=list_kind)
+    offsets = np.concatenate([[0], np.cumsum([len(array) for array in stack])]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, values, type=kinds[0])
+
+
+def _parquet_writer(path: Path, config: str, schema: pa.Schema) -> Any:
+    import pyarrow.parquet
+
+    plain = [name for name, (kind, _) in DATASET_COLUMNS[config].items() if kind in ("string", "int64", "float64")]
+    media = {name for name, (kind, _) in DATASET_COLUMNS[config].items() if kind in ("video", "audio")}
+    leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
+    arrays = [leaf for leaf in leaves if leaf.split(".")[0] not in media and leaf not in plain]
+    return pyarrow.parquet.ParquetWriter(
+        path,
+        schema,
+        version="2.6",
+        # Media bytes are compressed already.
+        compression={leaf: "none" if leaf.split(".")[0] in media else "zstd" for leaf in leaves},
+        use_dictionary=[name for name in plain if DATASET_COLUMNS[config][name][0] == "string"],
+        use_byte_stream_split=[
+            leaf for leaf in arrays if DATASET_COLUMNS[config][leaf.split(".")[0]][0][:5] == "float"
+        ],
+        write_statistics=plain,
+        write_page_index=True,
+    )
+
+
+def _leaves(path: str, kind: pa.DataType) -> list[str]:
+    """Dotted paths of a field's leaf columns, as Parquet names them."""
+    import pyarrow as pa
+
+    if isinstance(kind, pa.ExtensionType):
+        kind = kind.storage_type
+    if pa.types.is_struct(kind):
+        return [leaf for field in kind for leaf in _leaves(f"{path}.{field.name}", field.type)]
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _leaves(f"{path}.list.element", kind.value_type)
+    return [path]
+
+
+def _size(value: Any) -> int:
+    """Roughly the bytes that a value takes in memory."""
+    if isinstance(value, Mapping):
+        return len(value["bytes"])
+    return value.nbytes if isinstance(value, np.ndarray) else 16

@@ -1,0 +1,186 @@
+"""Skeletons and the way from one to another: joint names, bones, left and right, conversion to BODY_25, mirroring.
+
+Not for finding people or following them (`estimator`, `tracking`), nor for drawing (`overlay`).
+
+Poses are arrays (..., joints, 3): x px, y px, confidence 0..1. A missing joint is all zeros.
+"Left" is the dancer's left, as in all four skeletons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pose = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Names of the joints in array order, the bones between them, and the left-right pairs.
+
+    Args:
+        name: the field's name of the skeleton.
+        joints: one name a joint, in array order.
+        edges: pairs of joint indices joined by a bone.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+
+    def index(self, joint: str) -> int:
+        """Place of a joint in the array."""
+        return self.joints.index(joint)
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """(left, right) joint indices."""
+        return tuple(
+            (i, self.joints.index("right" + joint[4:]))
+            for i, joint in enumerate(self.joints)
+            if joint.startswith("left") and "right" + joint[4:] in self.joints
+        )
+
+
+def _skeleton(name: str, joints: str, edges: str) -> Skeleton:
+    names = tuple(joints.split())
+    bones = tuple((names.index(a), names.index(b)) for a, b in (edge.split("-") for edge in edges.split()))
+    return Skeleton(name, names, bones)
+
+
+BODY_25 = _skeleton(
+    "BODY_25",
+    "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist mid_hip right_hip right_knee "
+    "right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear left_big_toe left_small_toe "
+    "left_heel right_big_toe right_small_toe right_heel",
+    "neck-mid_hip neck-right_shoulder neck-left_shoulder right_shoulder-right_elbow right_elbow-right_wrist "
+    "left_shoulder-left_elbow left_elbow-left_wrist mid_hip-right_hip right_hip-right_knee right_knee-right_ankle "
+    "mid_hip-left_hip left_hip-left_knee left_knee-left_ankle neck-nose nose-right_eye right_eye-right_ear "
+    "nose-left_eye left_eye-left_ear left_ankle-left_big_toe left_big_toe-left_small_toe left_ankle-left_heel "
+    "right_ankle-right_big_toe right_big_toe-right_small_toe right_ankle-right_heel",
+)
+"""OpenPose BODY_25 (Cao et al., TPAMI 2019), the skeleton of the published dataset."""
+
+BLAZEPOSE_33 = _skeleton(
+    "BlazePose-33",
+    "nose left_eye_inner left_eye left_eye_outer right_eye_inner right_eye right_eye_outer left_ear right_ear "
+    "left_mouth right_mouth left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist left_pinky "
+    "right_pinky left_index right_index left_thumb right_thumb left_hip right_hip left_knee right_knee left_ankle "
+    "right_ankle left_heel right_heel left_foot_index right_foot_index",
+    "nose-left_eye_inner left_eye_inner-left_eye left_eye-left_eye_outer left_eye_outer-left_ear "
+    "nose-right_eye_inner right_eye_inner-right_eye right_eye-right_eye_outer right_eye_outer-right_ear "
+    "left_mouth-right_mouth left_shoulder-right_shoulder left_shoulder-left_elbow left_elbow-left_wrist "
+    "left_wrist-left_pinky left_wrist-left_index left_wrist-left_thumb left_pinky-left_index "
+    "right_shoulder-right_elbow right_elbow-right_wrist right_wrist-right_pinky right_wrist-right_index "
+    "right_wrist-right_thumb right_pinky-right_index left_shoulder-left_hip right_shoulder-right_hip "
+    "left_hip-right_hip left_hip-left_knee left_knee-left_ankle left_ankle-left_heel left_heel-left_foot_index "
+    "left_ankle-left_foot_index right_hip-right_knee right_knee-right_ankle right_ankle-right_heel "
+    "right_heel-right_foot_index right_ankle-right_foot_index",
+)
+"""BlazePose GHUM (Bazarevsky et al., 2020), MediaPipe's skeleton."""
+
+_COCO_JOINTS = (
+    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow left_wrist "
+    "right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle"
+)
+_COCO_EDGES = (
+    "left_shoulder-left_elbow left_elbow-left_wrist right_shoulder-right_elbow right_elbow-right_wrist "
+    "left_hip-left_knee left_knee-left_ankle right_hip-right_knee right_knee-right_ankle nose-left_eye nose-right_eye "
+    "left_eye-left_ear right_eye-right_ear"
+)
+
+COCO_17 = _skeleton(
+    "COCO-17",
+    _COCO_JOINTS,
+    _COCO_EDGES + " left_shoulder-right_shoulder left_shoulder-left_hip right_shoulder-right_hip left_hip-right_hip",
+)
+"""COCO keypoints (Lin et al., ECCV 2014)."""
+
+HALPE_26 = _skeleton(
+    "Halpe-26",
+    _COCO_JOINTS + " head neck mid_hip left_big_toe right_big_toe left_small_toe right_small_toe left_heel right_heel",
+    _COCO_EDGES + " head-neck neck-left_shoulder neck-right_shoulder neck-mid_hip mid_hip-left_hip mid_hip-right_hip "
+    "left_ankle-left_big_toe left_ankle-left_small_toe left_ankle-left_heel "
+    "right_ankle-right_big_toe right_ankle-right_small_toe right_ankle-right_heel",
+)
+"""Halpe full body with 26 keypoints (AlphaPose, Fang et al., TPAMI 2022)."""
+
+SKELETONS = {skeleton.name: skeleton for skeleton in (BODY_25, BLAZEPOSE_33, COCO_17, HALPE_26)}
+
+# The small toe lies beside the big toe, across the foot, at about a third of the foot's length: the mean of the
+# feet of standing adults. Used only where a skeleton has a big toe and a heel but no small toe.
+_SMALL_TOE_SHARE = 1 / 3
+
+
+def _present(pose: Pose) -> NDArray[np.bool_]:
+    return pose[..., 2] > 0
+
+
+def _blank_missing(pose: Pose) -> Pose:
+    return np.where(_present(pose)[..., None], pose, np.float32(0)).astype(np.float32, copy=False)
+
+
+def _middle(a: Pose, b: Pose) -> Pose:
+    """The joint halfway between two; confidence is the lower one, so it is missing when either is."""
+    return np.concatenate([(a[..., :2] + b[..., :2]) / 2, np.minimum(a[..., 2:], b[..., 2:])], axis=-1)
+
+
+def to_body_25(pose: Pose, skeleton: Skeleton) -> Pose:
+    """Convert poses of one skeleton to BODY_25.
+
+    Joints are matched by name. What the source lacks:
+
+    - neck and mid-hip are the middles of shoulders and hips, confidence = the lower of the two;
+    - BlazePose's foot index is the big toe (it lies at the toe-tip of the foot's inner side);
+    - the small toe of BlazePose is missing (zeros): nothing in the picture was looked at for it, and a point
+      guessed from the big toe would only repeat it;
+    - COCO-17 has no feet: toes and heels are missing.
+
+    Args:
+        pose: (..., joints of `skeleton`, 3).
+        skeleton: one of `SKELETONS`.
+
+    Returns:
+        (..., 25, 3) float32; missing joints are all zeros.
+    """
+    pose = _blank_missing(np.asarray(pose, dtype=np.float32))
+    if pose.shape[-2:] != (len(skeleton.joints), 3):
+        raise ValueError(f"{skeleton.name} has {len(skeleton.joints)} joints of 3 values, got {pose.shape[-2:]}")
+    if skeleton is BODY_25:
+        return pose
+    renamed: dict[str, str] = {}
+    if skeleton is BLAZEPOSE_33:
+        renamed = {"left_big_toe": "left_foot_index", "right_big_toe": "right_foot_index"}
+    middles: dict[str, Callable[[], Pose]] = {
+        "neck": lambda: _middle(pose[..., skeleton.index("left_shoulder"), :], pose[..., skeleton.index("right_shoulder"), :]),
+        "mid_hip": lambda: _middle(pose[..., skeleton.index("left_hip"), :], pose[..., skeleton.index("right_hip"), :]),
+    }
+    out = np.zeros((*pose.shape[:-2], len(BODY_25.joints), 3), np.float32)
+    for i, joint in enumerate(BODY_25.joints):
+        source = renamed.get(joint, joint)
+        if source in skeleton.joints:
+            out[..., i, :] = pose[..., skeleton.index(source), :]
+        elif joint in middles:
+            out[..., i, :] = middles[joint]()
+    return _blank_missing(out)
+
+
+def mirror(pose: Pose, width: float, skeleton: Skeleton = BODY_25) -> Pose:
+    """Poses as they would be in the picture mirrored left to right.
+
+    Args:
+        pose: (..., joints, 3) in pixels of a picture `width` wide.
+        width: picture width in px; pixel column x becomes width - 1 - x.
+
+    Returns:
+        Same shape; left and right joints change places; missing joints stay all zeros.
+    """
+    order = np.arange(len(skeleton.joints))
+    for left, right in skeleton.pairs:
+        order[left], order[right] = right, left
+    out = np.array(pose, dtype=np.float32)[..., order, :]
+    out[..., 0] = width - 1 - out[..., 0]
+    return _blank_missing(out)
