@@ -44,7 +44,18 @@ def run_build(arguments: list[str], out: Path, workers: int) -> dict[str, float]
     """One build as a whole process: wall and processor seconds, peak resident memory of its largest process in MB."""
     peak = 0.0
     started, cpu = time.perf_counter(), processor_s()
-    command = [sys.executable, "-m", "tiktok_dm", "build", *arguments, "--out", str(out), "--workers", str(workers), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "tiktok_dm",
+        "build",
+        *arguments,
+        "--out",
+        str(out),
+        "--workers",
+        str(workers),
+        "--json",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     done = threading.Event()
 

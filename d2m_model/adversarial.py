@@ -8,6 +8,7 @@ the generator's pass.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -102,7 +103,8 @@ class AdversarialLoss(nn.Module):
         return {"optimiser": self.optimiser.state_dict()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.optimiser.load_state_dict(state["optimiser"])
+        # Adam would go on using the very tensors it is given, and two trainings would share their moments.
+        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
 
 
 @contextmanager

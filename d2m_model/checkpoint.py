@@ -35,8 +35,8 @@ def write_model(model: D2MGAN, folder: Path) -> None:
     from safetensors.torch import save
 
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    metadata = {"format": "pt", "preset": model.config.preset, "level": model.config.level}
-    _write(folder / WEIGHTS_FILE, save(state, metadata=metadata))
+    # One entry of metadata only: the library writes several in an order of its own, and the bytes would differ.
+    _write(folder / WEIGHTS_FILE, save(state, metadata={"format": "pt"}))
     text = yaml.safe_dump({"model": dataclasses.asdict(model.config)}, sort_keys=False)
     _write(folder / CONFIG_FILE, text.encode())
 
@@ -128,11 +128,18 @@ def read_model(folder: Path, preset: str | None = None, level: str | None = None
         if wanted is not None and wanted != found:
             raise UserError(f"The checkpoint {folder} is of {word} {found!r}; {wanted!r} is needed.")
     state = read_state(folder / WEIGHTS_FILE)
+    model = _empty(config)
+    _check(state, model.state_dict(), str(folder / WEIGHTS_FILE))
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def _empty(config: ModelConfig) -> D2MGAN:
+    """The model without start values. Weights are copied into it, since those of a mapped file lie at odd addresses,
+    where sums round otherwise than in the model that was saved."""
     with torch.device("meta"):
         model = D2MGAN(config)
-    _check(state, model.state_dict(), str(folder / WEIGHTS_FILE))
-    model.load_state_dict(state, assign=True)
-    return model.requires_grad_(True).eval()
+    return model.to_empty(device="cpu")
 
 
 def _check(theirs: Mapping[str, Tensor], mine: Mapping[str, Tensor], source: str) -> None:
@@ -168,11 +175,7 @@ def recognise(motion_encoder: Mapping[str, Tensor], generator: Mapping[str, Tens
             "fused features: there is nothing to convert it to; train the repaired network (released, low) instead."
         )
     fused = _shape(generator, "lin.weight")
-    genres = _shape(generator, "genre_embed.weight")
-    config = preset_config("released", "low" if low else "high", dataset, genres=genres[0] if genres else 0)
-    if len(fused) != 2 or fused[1] != config.fused_features:
-        # A generator that was trained on motion alone is narrower by the visual features.
-        config = dataclasses.replace(config, visual_features=0)
+    config = preset_config("released", "low" if low else "high", dataset)
     if len(fused) != 2 or fused[1] != config.fused_features:
         raise UserError(f"The generator's first projection is {fused}; no released network for {dataset} has that.")
     return config
@@ -199,12 +202,11 @@ def convert(motion_encoder: Path, generator: Path, out: Path, vqvae: Path | None
     """
     states = {"motion_encoder": _plain(read_state(motion_encoder)), "generator": _plain(read_state(generator))}
     config = recognise(states["motion_encoder"], states["generator"])
-    with torch.device("meta"):
-        model = D2MGAN(config)
+    model = _empty(config)
     for name, source in (("motion_encoder", motion_encoder), ("generator", generator)):
         network = getattr(model, name)
         _check(states[name], network.state_dict(), str(source))
-        network.load_state_dict(states[name], assign=True)
+        network.load_state_dict(states[name])
     extra: dict[str, Callable[[Path], None]] = {}
     if vqvae is not None:
         codec = JukeboxVQVAE.from_checkpoint(vqvae, LEVELS[config.level].codec_level)
@@ -218,8 +220,7 @@ def write_codec(codec: JukeboxVQVAE, path: Path) -> None:
     from safetensors.torch import save
 
     state = {name: value.detach().cpu().contiguous() for name, value in codec.state_dict().items()}
-    metadata = {"format": "pt", "level": str(codec.level)} | ({"licence": codec.licence} if codec.licence else {})
-    _write(path, save(state, metadata=metadata))
+    _write(path, save(state, metadata={"licence": codec.licence} if codec.licence else {"format": "pt"}))
 
 
 def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -30,7 +30,8 @@ def parity(
     only: Annotated[list[str] | None, typer.Option(help="Parts to compare (repeat); all if left.")] = None,
 ) -> None:
     """Compare this implementation with the reference's numbers; exit code 1 if any is over its tolerance."""
-    from d2m_model.parity import PARTS, compare, open_pack
+    from d2m_model.parity import PARTS, compare
+    from d2m_model.parity_pack import open_pack
 
     opened = open_pack(pack, expected)
     typer.echo(f"seed {opened.seed}, batch {opened.batch}, float32")

@@ -95,11 +95,11 @@ def activation(name: Activation) -> nn.Module:
 def initialise(network: nn.Module, last_gain: float = 1.0) -> None:
     """Start values that keep the signal's size through many layers (paper preset; the released one has PyTorch's own).
 
-    Convolutions and projections get He's normal values for the leaky slope (He et al. 2015, eq. 10 with slope) and
-    zero biases, projections normal values of gain one; a residual block starts near the identity: shortcut the identity, branch a third of He's; the last
-    convolution gets `last_gain` of He's. Under PyTorch's own values, which the released preset has, every convolution
-    leaves about a third of its input's variance, and the output of a fresh generator differs between two dances by a
-    millionth of its size.
+    Convolutions get He's normal values for the leaky slope (He et al. 2015, eq. 15) and zero biases, projections normal
+    values of gain one. A residual block starts near the identity: shortcut the identity, branch a third of He's. The
+    last convolution gets `last_gain` of He's. Under PyTorch's own values, which the released preset has, every
+    convolution leaves about a third of its input's variance, and the output of a fresh generator differs between two
+    dances by a millionth of its size.
     """
     last: nn.Module | None = None
     for module in network.modules():

@@ -27,7 +27,9 @@ def built(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     truth = write_annotations(shared_data, root / "films")
     media = shared_data / "compilations"
     command = [*COMMAND, "build", str(root / "films"), "--media", str(media), "--out", str(root / "out"), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["clips"] == {"ok": len(truth)}
@@ -35,14 +37,18 @@ def built(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 @pytest.fixture(scope="module")
-def rows(built: tuple[Path, list[dict[str, Any]]], tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
+def rows(
+    built: tuple[Path, list[dict[str, Any]]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, dict[str, Any]]:
     """The rows that `load_dataset` gives, by clip id, media undecoded."""
     import datasets
 
     loaded = datasets.load_dataset(str(built[0]), cache_dir=str(tmp_path_factory.mktemp("cache")))
     found = {}
     for split, table in loaded.items():
-        plain = table.cast_column("video", datasets.Video(decode=False)).cast_column("audio", datasets.Audio(decode=False))
+        plain = table.cast_column("video", datasets.Video(decode=False)).cast_column(
+            "audio", datasets.Audio(decode=False)
+        )
         for row in plain:
             assert row["split"] == split
             found[row["clip_id"]] = row

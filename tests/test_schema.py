@@ -59,7 +59,7 @@ def test_segment_id_refuses_numbers_that_have_no_id(numbers):
     "text", ["", "7_41_210_seg3", "000007_41_210_seg0", "000007_041_210_seg3", "000007_41_210_seg3\n", "000007_41_210"]
 )
 def test_parse_segment_id_refuses_other_text(text):
-    with pytest.raises(UserError, match="is not a segment id: it should look like 000007_41_210_seg3"):
+    with pytest.raises(UserError, match=r"is not a segment id: it should look like 000007_41_210_seg3$"):
         parse_segment_id(text)
 
 

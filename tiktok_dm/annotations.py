@@ -97,7 +97,10 @@ class Report:
 
 
 def read_annotations(
-    folder: Path | str, splits: Path | str | None = None, durations: Mapping[int, float] | None = None
+    folder: Path | str,
+    splits: Path | str | None = None,
+    durations: Mapping[int, float] | None = None,
+    with_splits: bool = True,
 ) -> Annotations:
     """Read a folder of annotations.
 
@@ -105,11 +108,13 @@ def read_annotations(
         folder: holds `compilations.csv` and `clips.csv`, and maybe `songs.csv` and `dataset.yaml`.
         splits: the splits file; by default `<folder>/splits.csv` or `<folder>/../../splits/<name>.csv`, where one is.
         durations: length in s of compilations whose media are known, by id; no clip may end past it.
+        with_splits: False to leave any splits file alone, as for making a new one.
 
     Raises:
         ProblemsError: anything is wrong; it names everything that is.
     """
-    annotations, problems = _load(Path(folder), None if splits is None else Path(splits), durations or {})
+    places = None if splits is None else Path(splits)
+    annotations, problems = _load(Path(folder), places, durations or {}, with_splits)
     if problems or annotations is None:
         raise ProblemsError(problems)
     return annotations
@@ -179,20 +184,20 @@ def _notes(annotations: Annotations) -> list[str]:
 
 
 def _load(
-    folder: Path, splits: Path | None, durations: Mapping[int, float]
+    folder: Path, splits: Path | None, durations: Mapping[int, float], with_splits: bool = True
 ) -> tuple[Annotations | None, list[Problem]]:
     if not folder.is_dir():
         return None, [Problem(str(folder), None, None, "is not a folder: give the folder that holds clips.csv")]
     meta, problems = _read_meta(folder / "dataset.yaml")
     name = meta.name or folder.resolve().name
-    if splits is None:
+    if splits is None and with_splits:
         beside = folder.resolve().parent.parent / "splits"
         places = [folder / "splits.csv", *(beside / f"{n}.csv" for n in dict.fromkeys((name, folder.resolve().name)))]
         splits = next((place for place in places if place.is_file()), None)
     wanted = {"compilations": folder / "compilations.csv", "songs": folder / "songs.csv", "clips": folder / "clips.csv"}
     if not wanted["songs"].is_file():
         del wanted["songs"]
-    if splits is not None:
+    if splits is not None and with_splits:
         wanted["splits"] = splits
 
     frames: dict[str, pd.DataFrame] = {}
@@ -420,9 +425,9 @@ def write_text(path: Path, text: str) -> Path:
         temporary.replace(path)
     except OSError as error:
         if is_no_room(error):
-            raise DiskFull(f"No room is left to write {path}: free some space and try again.") from error
+            raise DiskFull(f"no room is left to write {path}: free some space and try again") from error
         reason = error.strerror or type(error).__name__
-        raise UserError(f"{path} cannot be written ({reason}): give a place where you may write.") from error
+        raise UserError(f"{path} cannot be written ({reason}): give a place where you may write") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tiktok_dm.annotations import Annotations, write_annotations
+from tiktok_dm.annotations import Annotations, count, write_annotations
 from tiktok_dm.errors import UserError
 from tiktok_dm.foreign_clips import ForeignClips
 from tiktok_dm.foreign_table import ForeignTable, match_columns, read_foreign_table
@@ -40,6 +40,28 @@ class ImportResult:
     ignored: list[str]
     notes: list[str] = field(default_factory=list)
     compared: int = 0
+
+    def as_dict(self) -> dict:
+        """Plain data, as for JSON."""
+        return {
+            "out": str(self.annotations.root),
+            "counts": count(self.annotations),
+            "columns": self.columns,
+            "ignored": self.ignored,
+            "notes": self.notes,
+            "compared": self.compared,
+            "differences": [asdict(difference) for difference in self.differences],
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{name}: column {theirs!r}" for name, theirs in self.columns.items()]
+        lines += [f"left out: column {name!r}" for name in self.ignored]
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"difference: {difference}" for difference in self.differences]
+        lines.append(", ".join(f"{n} {name.replace('_', ' ')}" for name, n in count(self.annotations).items()))
+        if self.compared:
+            lines.append(f"{len(self.differences)} differences from the {self.compared} released clips")
+        return "\n".join([*lines, f"written: {self.annotations.root}"])
 
 
 def import_annotations(
@@ -132,11 +154,11 @@ def _download(file_id: str, folder: Path, timeout_s: float, retries: int) -> Pat
     if match := re.search(r"(?:/d/|[?&]id=)([A-Za-z0-9_-]{10,100})", file_id):
         file_id = match[1]
     by_hand = (
-        f"Open https://drive.google.com/file/d/{file_id}/view in a browser, save the file, and give it to "
-        "`tiktok-dm annotations import FILE --out DIR`."
+        f"open https://drive.google.com/file/d/{file_id}/view in a browser, save the file, and give it to "
+        "`tiktok-dm annotations import FILE --out DIR`"
     )
     if not re.fullmatch(r"[A-Za-z0-9_-]{10,100}", file_id):
-        raise UserError(f"{file_id!r} is not the id of a Google Drive file: copy it from the file's link.")
+        raise UserError(f"{file_id!r} is not the id of a Google Drive file: copy it from the file's link")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         got = gdown.download(
@@ -153,21 +175,21 @@ def _download(file_id: str, folder: Path, timeout_s: float, retries: int) -> Pat
     except requests.exceptions.RequestException:
         reason = "Google Drive cannot be reached (no network, or a proxy is in the way)"
     except DownloadError as error:
-        reason = f"The download broke off ({str(error).splitlines()[0].rstrip('.:')})"
+        reason = f"the download broke off ({str(error).splitlines()[0].rstrip('.:')})"
     except (KeyError, AssertionError):  # an answer that gdown does not foresee
         reason = "Google Drive gave an answer that is not a file"
     except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}): give another folder.") from error
+        raise UserError(f"{folder} cannot be written ({error.strerror}): give another folder") from error
     else:
         return Path(str(got))
-    raise UserError(f"{reason}. {by_hand}")
+    raise UserError(f"{reason}: {by_hand}")
 
 
 def _refuse_overwriting(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file: give a folder for the annotations.")
+        raise UserError(f"{out} is a file: give a folder for the annotations")
     if not overwrite and any((out / f"{name}.csv").exists() for name in ("clips", "compilations", "songs", "splits")):
-        raise UserError(f"{out} already holds annotations: give another folder, or say --overwrite.")
+        raise UserError(f"{out} already holds annotations: give another folder, or say --overwrite")
 
 
 def _readme(table: ForeignTable, result: ImportResult) -> str:

@@ -56,11 +56,14 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 @app.command()
 def build(
     annotations: Annotated[
-        Path | None, typer.Argument(help="Folder with compilations.csv, clips.csv and songs.csv.", metavar="[ANNOTATIONS]")
+        Path | None,
+        typer.Argument(help="Folder with compilations.csv, clips.csv and songs.csv.", metavar="[ANNOTATIONS]"),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The dataset's folder.")] = None,
     media: Annotated[Path | None, typer.Option(help="Folder with local compilations, by file name or by id.")] = None,
-    splits: Annotated[Path | None, typer.Option(help="Table song_id,split; else the annotations' own, else made.")] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="Table song_id,split; else the annotations' own, else made.")
+    ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Render the embedded demo and build from that.")] = False,
     clips: Annotated[int, typer.Option(help="Clips of the demo.", min=2)] = 8,
     songs: Annotated[int, typer.Option(help="Songs of the demo.", min=2)] = 4,
@@ -72,9 +75,15 @@ def build(
     max_height: Annotated[
         int | None, typer.Option(help="Of downloads and stored clips, in px; 0 keeps the source's.", min=0)
     ] = 720,
-    cookies: Annotated[Path | None, typer.Option(help="Cookies file (Netscape format) for sources that want a login.")] = None,
-    retry_gone: Annotated[bool, typer.Option("--retry-gone", help="Ask again for sources that were found gone.")] = False,
-    keep_work: Annotated[bool, typer.Option("--keep-work", help="Keep the cut clips in OUT.work after the export too.")] = False,
+    cookies: Annotated[
+        Path | None, typer.Option(help="Cookies file (Netscape format) for sources that want a login.")
+    ] = None,
+    retry_gone: Annotated[
+        bool, typer.Option("--retry-gone", help="Ask again for sources that were found gone.")
+    ] = False,
+    keep_work: Annotated[
+        bool, typer.Option("--keep-work", help="Keep the cut clips in OUT.work after the export too.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost; write nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -84,7 +93,7 @@ def build(
     from tiktok_dm.pipeline.plan import Parameters
     from tiktok_dm.pipeline.poses import PosesParams
     from tiktok_dm.pipeline.segment import SegmentParams
-    from tiktok_dm.pose.estimator import check_estimator
+    from tiktok_dm.pose.estimator import get_estimator
     from tiktok_dm.synthetic import DemoParams
 
     if out is None:
@@ -95,7 +104,7 @@ def build(
         raise UserError("name a folder with annotations, or use --demo")
     if cookies is not None and not cookies.is_file():
         raise UserError(f"the cookies file {cookies} does not exist: give the file that your browser's export wrote")
-    check_estimator(pose)
+    get_estimator(pose)
     height = max_height or None
     options = builds.BuildOptions(
         out=out,
@@ -165,7 +174,9 @@ def build(
         )
     if done.counts.get("failed"):
         if not as_json:
-            _complain(f"{done.counts['failed']} clips failed; {done.out / 'ledger.jsonl'} says why; the next run tries them again")
+            _complain(
+                f"{done.counts['failed']} clips failed; {done.out / 'ledger.jsonl'} says why; the next run tries them again"
+            )
         raise typer.Exit(SOME_FAILED)
     return None
 
@@ -177,7 +188,14 @@ def verify(out: Dataset, as_json: Json = False) -> None:
 
     report = verify_dataset(out)
     if as_json:
-        _print_json({"ok": not report.findings, "findings": [str(f) for f in report.findings], "counts": report.counts, "notes": report.notes})
+        _print_json(
+            {
+                "ok": not report.findings,
+                "findings": [str(f) for f in report.findings],
+                "counts": report.counts,
+                "notes": report.notes,
+            }
+        )
     else:
         for finding in report.findings:
             print(finding)
@@ -216,7 +234,9 @@ def remove(
     if len(given) != 1:
         raise UserError("name exactly one of --source ID, --clip ID, --song ID")
     gone = remove_item(out, *given[0], reason)
-    print(f"{out}: {given[0][0]} {given[0][1]} is out ({len(gone)} clips: {', '.join(map(str, gone))}); its tombstone stays")
+    print(
+        f"{out}: {given[0][0]} {given[0][1]} is out ({len(gone)} clips: {', '.join(map(str, gone))}); its tombstone stays"
+    )
 
 
 @app.command()
@@ -227,7 +247,9 @@ def split(
     seed: Annotated[int, typer.Option(help="Equal seeds give equal splits.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Where to write; DIR/splits.csv by default.")] = None,
     splits: Annotated[Path | None, typer.Option(help="With --audit: the split table to look at.")] = None,
-    audit: Annotated[bool, typer.Option("--audit", help="Look for leaks in the existing split; write nothing.")] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Look for leaks in the existing split; write nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Split a dataset by song: whole songs, balanced in clips and compilations; or audit a split for leaks."""
@@ -237,7 +259,9 @@ def split(
     annotations = read_annotations(folder, splits)
     if audit:
         if annotations.splits is None:
-            raise UserError(f"{folder} has no split to look at: give --splits FILE, or make one with `tiktok-dm split {folder}`")
+            raise UserError(
+                f"{folder} has no split to look at: give --splits FILE, or make one with `tiktok-dm split {folder}`"
+            )
         findings = song_splits.audit_splits(annotations.clips, annotations.splits)
         counts = song_splits.count_splits(annotations.clips, annotations.splits)
         if as_json:
@@ -289,7 +313,9 @@ def annotations_check(
 def annotations_import(
     file: Annotated[Path, typer.Argument(help="csv, tsv or xlsx.", metavar="FILE")],
     out: Annotated[Path, typer.Option(help="Folder for the annotations.")],
-    column: Annotated[list[str] | None, typer.Option(help="name=theirs, where a column is not recognised; repeatable.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="name=theirs, where a column is not recognised; repeatable.")
+    ] = None,
     sheet: Annotated[str | None, typer.Option(help="Sheet of an xlsx file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -303,7 +329,9 @@ def annotations_import(
 def annotations_fetch(
     out: Annotated[Path, typer.Option(help="Folder for the annotations.")],
     file_id: Annotated[str | None, typer.Option(help="Google Drive id, if not the published one.")] = None,
-    column: Annotated[list[str] | None, typer.Option(help="name=theirs, where a column is not recognised; repeatable.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="name=theirs, where a column is not recognised; repeatable.")
+    ] = None,
     sheet: Annotated[str | None, typer.Option(help="Sheet of an xlsx file.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -23,7 +23,7 @@ _USUAL_ASPECTS = (0.462, 0.5, 0.5625, 2 / 3, 0.75, 0.8, 1.0)
 _ASPECTS = (0.38, 1.45)
 # Share of rows in which both borders must show: of a window in the middle with a usual aspect, of any other, of a
 # window whose one side is the side of the frame.
-_ROWS_USUAL, _ROWS_ANY, _ROWS_ONE_SIDE = 0.6, 0.9, 0.97
+_ROWS_LEAST, _ROWS_ANY, _ROWS_ONE_SIDE = 0.6, 0.9, 0.97
 # Black: what video levels and their compression noise leave of nothing.
 _BLACK = 26.0
 
@@ -81,12 +81,15 @@ def find_content_box(frames: Iterable[np.ndarray] | np.ndarray) -> ContentBox:
 
 def _without_black_bars(pictures: np.ndarray) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) without black bars; a dark scene, which has no abrupt border, keeps its frame."""
-    brightest = pictures.max(axis=(0, 3)).astype(np.float32)
+    brightest = _greatest(pictures.max(axis=0))
     height, width = brightest.shape
 
     def bar(lines: np.ndarray) -> int:
         """How many of the outermost lines (lines, px) are black, if the picture then begins abruptly."""
-        black = np.quantile(lines, 0.97, axis=1) <= _BLACK
+        lines = lines[:, (lines > _BLACK).mean(axis=0) > 0.1]  # bars along the other sides say nothing
+        if lines.shape[1] == 0:
+            return 0
+        black = (lines > _BLACK).mean(axis=1) <= 0.03
         count = int(np.argmin(black)) if not black.all() else 0
         if count < 2 or count > 0.45 * len(lines):
             return 0
@@ -99,38 +102,55 @@ def _without_black_bars(pictures: np.ndarray) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
-def _steps(pictures: np.ndarray) -> np.ndarray:
-    """How much the step over each column border stands out (H, W): mean over pictures, against borders nearby.
+def _greatest(channels: np.ndarray) -> np.ndarray:
+    """Maximum over the three channels (a reduction over so short an axis is slow)."""
+    return np.maximum(np.maximum(channels[..., 0], channels[..., 1]), channels[..., 2])
 
-    Entry x is the border between columns x - 1 and x, measured between the means of two columns on either side.
+
+def _steps(pictures: np.ndarray) -> np.ndarray:
+    """How much the step over each column border stands out (H, W), in levels, against the borders nearby.
+
+    Entry x is the border between columns x - 1 and x, measured between the means of two columns on either side. Two
+    measures, of which the greater counts: the mean size of the step (a moving picture beside anything) and the size of
+    the mean step (a faint but lasting one, which noise does not drown).
     """
     height, width = pictures.shape[1:3]
-    total = np.zeros((height, width), np.float32)
+    size = np.zeros((height, width - 3), np.float32)
+    signed = np.zeros((height, width - 3, 3), np.int32)
     for picture in pictures:
         rgb = picture.astype(np.int16)
         pairs = rgb[:, 1:] + rgb[:, :-1]
-        total[:, 2 : width - 1] += np.abs(pairs[:, 2:] - pairs[:, :-2]).max(axis=-1)
-    mean = total / (2 * len(pictures))
-    nearby = [np.roll(mean, offset, axis=1) for offset in (-9, -8, -7, -6, -5, 5, 6, 7, 8, 9)]
-    return mean - np.median(np.stack(nearby), axis=0)
+        step = pairs[:, 2:] - pairs[:, :-2]
+        signed += step
+        size += _greatest(np.abs(step))
+    result = np.zeros((height, width), np.float32)
+    for measure in (size, _greatest(np.abs(signed)).astype(np.float32)):
+        mean = measure / (2 * len(pictures))
+        nearby = np.stack([np.roll(mean, offset, axis=1) for offset in (-8, -6, -5, 5, 6, 8)])
+        nearby.partition(3, axis=0)
+        np.maximum(result[:, 2 : width - 1], mean - nearby[3], out=result[:, 2 : width - 1])
+    return result
 
 
 def _activity(pictures: np.ndarray) -> np.ndarray:
     """Mean change from picture to picture (H, W), in levels, above the floor that noise gives everywhere."""
     total = np.zeros(pictures.shape[1:3], np.float32)
     for before, after in zip(pictures[:-1], pictures[1:], strict=True):
-        total += np.abs(after.astype(np.int16) - before).max(axis=-1)
+        total += _greatest(np.abs(after.astype(np.int16) - before))
     mean = total / (len(pictures) - 1)
     return np.maximum(mean - np.quantile(mean, 0.05), 0)
 
 
 def _detail(pictures: np.ndarray) -> np.ndarray:
-    """Mean fine detail (H, W), in levels: what a blur takes away."""
-    total = np.zeros(pictures.shape[1:3], np.float32)
+    """Mean fine detail (H / 2, W / 2), in levels above the noise floor: what a blur takes away."""
+    height, width = (n // 2 * 2 for n in pictures.shape[1:3])
+    total = np.zeros((height // 2, width // 2), np.float32)
     for picture in pictures:
-        gray = picture.astype(np.int16).sum(axis=-1)
-        total[1:-1, 1:-1] += np.abs(4 * gray[1:-1, 1:-1] - gray[:-2, 1:-1] - gray[2:, 1:-1] - gray[1:-1, :-2] - gray[1:-1, 2:])
-    return total / (12 * len(pictures))
+        g = picture[:height, :width, 1].astype(np.int16)
+        g = g[::2, ::2] + g[1::2, ::2] + g[::2, 1::2] + g[1::2, 1::2]
+        total[1:-1, 1:-1] += np.abs(4 * g[1:-1, 1:-1] - g[:-2, 1:-1] - g[2:, 1:-1] - g[1:-1, :-2] - g[1:-1, 2:])
+    mean = total / (16 * len(pictures))
+    return np.maximum(mean - np.quantile(mean[1:-1, 1:-1], 0.05), 0)
 
 
 def _candidates(rows: np.ndarray, most: int = 12) -> list[int]:
@@ -170,7 +190,7 @@ def _is_decoration(activity: np.ndarray, detail: np.ndarray, inside: tuple[int, 
     """Whether all parts outside a window are still, or blurred, compared with what is inside."""
     x0, y0, x1, y1 = inside
     moves = float(activity[y0:y1, x0:x1].mean())
-    fine = float(np.quantile(detail[y0:y1, x0:x1], 0.95))
+    fine = float(np.quantile(detail[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2], 0.95))
     for rows, columns in parts:
         part = activity[rows, columns]
         if part.size == 0:
@@ -178,10 +198,15 @@ def _is_decoration(activity: np.ndarray, detail: np.ndarray, inside: tuple[int, 
         # A watermark or a logo that moves over the border is a small part of it.
         busy = float(np.sort(part, axis=None)[: max(1, int(part.size * 0.85))].mean())
         still = busy <= max(0.12 * moves, 0.3)
-        blurred = float(np.quantile(detail[rows, columns], 0.95)) <= 0.4 * fine
+        halves = detail[_half(rows), _half(columns)]
+        blurred = halves.size > 0 and float(np.quantile(halves, 0.95)) <= 0.4 * fine
         if not still and not blurred:
             return False
     return True
+
+
+def _half(span: slice) -> slice:
+    return slice((span.start + 1) // 2, span.stop // 2)
 
 
 def _window(pictures: np.ndarray) -> tuple[float, float, float, float, float] | None:
@@ -193,7 +218,7 @@ def _window(pictures: np.ndarray) -> tuple[float, float, float, float, float] | 
     if not columns:
         return None
     activity, detail = _activity(pictures), _detail(pictures)
-    near = max(4, round(0.05 * width))
+    near, margin = max(8, round(0.05 * width)), 4
     best: tuple[float, tuple[float, float, float, float, float]] | None = None
     sides = sorted({0, width, *columns})
     for i, x0 in enumerate(sides):
@@ -205,29 +230,30 @@ def _window(pictures: np.ndarray) -> tuple[float, float, float, float, float] | 
                 if 0 < x < width:
                     both &= shows[:, x]
             y0, y1 = _longest(both)
-            y0, y1 = _vertical_ends(pictures, x0, x1, y0, y1)
-            if y1 - y0 < 0.4 * height:
+            if y1 - y0 < 0.35 * height or both[y0:y1].mean() < _ROWS_LEAST:
                 continue
+            y0, y1 = _vertical_ends(pictures, x0, x1, y0, y1)
             share = float(both[y0:y1].mean())
             aspect = (x1 - x0) / (y1 - y0)
             one_side = x0 == 0 or x1 == width
             usual = min(abs(aspect / a - 1) for a in _USUAL_ASPECTS) < 0.04
             centred = abs(x0 + x1 - width) <= 0.03 * width
-            needed = _ROWS_ONE_SIDE if one_side else _ROWS_USUAL if usual and centred else _ROWS_ANY
+            needed = _ROWS_ONE_SIDE if one_side else _ROWS_ANY - 0.1 * usual - 0.2 * (usual and centred)
             if share < needed or not _ASPECTS[0] <= aspect <= _ASPECTS[1] or (one_side and not usual):
                 continue
+            outer = max(0, x0 - margin), min(width, x1 + margin)
             parts = [
-                (slice(None), slice(0, max(0, x0 - 2))),
-                (slice(None), slice(min(width, x1 + 2), width)),
-                (slice(y0, y1), slice(max(0, x0 - 2 - near), max(0, x0 - 2))),
-                (slice(y0, y1), slice(x1 + 2, x1 + 2 + near)),
-                (slice(0, max(0, y0 - 2)), slice(None)),
-                (slice(y1 + 2, height), slice(None)),
+                (slice(0, height), slice(0, outer[0])),
+                (slice(0, height), slice(outer[1], width)),
+                (slice(y0, y1), slice(max(0, outer[0] - near), outer[0])),
+                (slice(y0, y1), slice(outer[1], min(width, outer[1] + near))),
+                (slice(0, max(0, y0 - margin)), slice(0, width)),
+                (slice(min(height, y1 + margin), height), slice(0, width)),
             ]
             if not _is_decoration(activity, detail, (x0, y0, x1, y1), parts):
                 continue
             # Of nested windows equally well bordered (a frame drawn around the video), the inner one.
-            score = share + 0.1 * usual + 0.1 * centred - 0.1 * (x1 - x0) / width
+            score = share + 0.1 * usual + 0.1 * centred - 0.2 * one_side - 0.1 * (x1 - x0) / width
             if best is None or score > best[0]:
                 left = _edge_position(steps[y0:y1], x0) if x0 else 0.0
                 right = _edge_position(steps[y0:y1], x1) if x1 < width else float(width)
@@ -249,7 +275,7 @@ def _vertical_ends(pictures: np.ndarray, x0: int, x1: int, y0: int, y1: int) -> 
         if abs(y - edge) <= 0.03 * height:
             ends.append(edge)
             continue
-        low, high = max(0, y - 16), min(height, y + 16)
+        low, high = (0, min(height, y + 16)) if edge == 0 else (max(0, y - 16), height)
         rows = _steps(part[:, :, low:high])
         share = (rows > _STEP).mean(axis=0)
         at = int(np.argmax(share))

@@ -87,29 +87,29 @@ def read_foreign_table(path: Path, sheet: str | None = None, names: Sequence[str
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise UserError(
-                f"{path.name} has more than {_MAX_BYTES // 1_000_000} MB: give a table, not a video or archive."
+                f"{path.name} has more than {_MAX_BYTES // 1_000_000} MB: give a table, not a video or archive"
             )
         data = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: give the annotation file as csv, tsv or xlsx.") from None
+        raise UserError(f"{path} is missing: give the annotation file as csv, tsv or xlsx") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): give a csv, tsv or xlsx file.") from None
+        raise UserError(f"{path} cannot be read ({error.strerror}): give a csv, tsv or xlsx file") from None
     _refuse_other_types(path, data)
     links: dict[tuple[int, int], str] = {}
     if data.startswith(b"PK"):
         records, links = _read_xlsx(path, sheet)
     elif sheet is not None:
-        raise UserError(f"{path.name} is text and has no sheets: leave the sheet out.")
+        raise UserError(f"{path.name} is text and has no sheets: leave the sheet out")
     else:
         try:
             text = decode_text(path)
         except UserError as error:
-            raise UserError(f"{path.name} {error}.") from None
+            raise UserError(f"{path.name} {error}") from None
         records, problems = split_records(text, path.name, _delimiter(path, text))
         if problems:
             raise ProblemsError(problems)
     if len(records) < 2:
-        raise UserError(f"{path.name} has {'no rows under its header' if records else 'nothing in it'}: give a table.")
+        raise UserError(f"{path.name} has {'no rows under its header' if records else 'nothing in it'}: give a table")
     top = _header_place(records, names)
     line, header = records[top]
     width = max(len(cells) for _, cells in records[top:])
@@ -143,7 +143,7 @@ def _refuse_other_types(path: Path, data: bytes) -> None:
     elif head.startswith((b"<!doctype", b"<html")):
         what = "a web page, not the file itself"
     if what:
-        raise UserError(f"{path.name} is {what}: save the table as xlsx or csv and give that file.")
+        raise UserError(f"{path.name} is {what}: save the table as xlsx or csv and give that file")
 
 
 def _delimiter(path: Path, text: str) -> str:
@@ -176,18 +176,18 @@ def _read_xlsx(path: Path, sheet: str | None) -> tuple[list[tuple[int, list[str]
             book = openpyxl.load_workbook(path, data_only=True)
     except Exception as error:  # openpyxl lets through whatever its XML and zip readers raise
         raise UserError(
-            f"{path.name} is a damaged xlsx file ({type(error).__name__}): save it again, or as csv."
+            f"{path.name} is a damaged xlsx file ({type(error).__name__}): save it again, or as csv"
         ) from None
     full = [ws.title for ws in book.worksheets if any(cell.value is not None for row in ws.iter_rows() for cell in row)]
     if sheet is None and len(full) != 1:
         listed = ", ".join(shown(title) for title in full)
         raise UserError(
             f"{path.name} has {len(full)} sheets with content: "
-            + (f"choose one of {listed} with --sheet." if full else "give another file.")
+            + (f"choose one of {listed} with --sheet" if full else "give another file")
         )
     if sheet is not None and sheet not in full:
         listed = ", ".join(shown(title) for title in full)
-        raise UserError(f"{path.name} has no sheet {shown(sheet)} with content: choose one of {listed}.")
+        raise UserError(f"{path.name} has no sheet {shown(sheet)} with content: choose one of {listed}")
     page = book[sheet or full[0]]
     covered = {}
     for area in page.merged_cells.ranges:

@@ -124,7 +124,7 @@ def video_frames(value: Encoded) -> Iterator[tuple[float, Any]]:
 
     data = stored_bytes(value)
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), "r") as container:
             if not container.streams.video:
                 raise MediaError("a stored video holds no picture: the dataset is damaged, run `tiktok-dm verify`")
             for picture in container.decode(container.streams.video[0]):

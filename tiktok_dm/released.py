@@ -41,7 +41,8 @@ def released_annotations() -> Annotations:
     folder = root / "annotations" / "tiktok_dm"
     if not folder.is_dir():
         raise UserError(
-            "The folder annotations/tiktok_dm of the repository is not here: give the released annotations."
+            "the repository's folder annotations/tiktok_dm is not here, so there is nothing to compare with: say "
+            "--no-compare"
         )
     return read_annotations(folder, root / "splits" / "tiktok_dm.csv")
 

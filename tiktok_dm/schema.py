@@ -56,7 +56,7 @@ def parse_segment_id(text: str) -> SegmentId:
     """The inverse of `segment_id`; raises `UserError` for any other text."""
     match = _SEGMENT_ID.fullmatch(text)
     if match is None:
-        raise UserError(f"{text!r} is not a segment id: it should look like 000007_41_210_seg3.")
+        raise UserError(f"{text!r} is not a segment id: it should look like 000007_41_210_seg3")
     return SegmentId(*(int(part) for part in match.groups()))
 
 

@@ -76,25 +76,25 @@ def assign_splits(
 
     for name, value in (("test", test_fraction), ("validation", validation_fraction)):
         if not (0 < value < 1 or (name == "validation" and value == 0)):
-            raise UserError(f"The {name} fraction is {value:g}: give a number between 0 and 1, such as 0.2.")
+            raise UserError(f"the {name} fraction is {value:g}: give a number between 0 and 1, such as 0.2")
     if test_fraction + validation_fraction >= 1:
         raise UserError(
-            f"The test and validation fractions make {test_fraction + validation_fraction:g} together: leave something "
-            "for train, such as 0.2 and 0.1."
+            f"the test and validation fractions make {test_fraction + validation_fraction:g} together: leave something "
+            "for train, such as 0.2 and 0.1"
         )
     if len(clips) == 0:
-        raise UserError("There are no clips to split: annotate some first.")
+        raise UserError("there are no clips to split: annotate some first")
     if clips.song_id.isna().any():
         raise UserError(
-            f"{int(clips.song_id.isna().sum())} clips have no song_id, and splits are made of whole songs: fill it in."
+            f"{int(clips.song_id.isna().sum())} clips have no song_id, and splits are made of whole songs: fill it in"
         )
     wanted = {"test": test_fraction, **({"validation": validation_fraction} if validation_fraction else {})}
     table = pd.crosstab(clips.song_id.astype("int64"), clips.compilation_id.astype("Int64").fillna(-1).astype("int64"))
     songs, counts = [int(song) for song in table.index], table.to_numpy(dtype=float)
     if len(songs) <= len(wanted):
         raise UserError(
-            f"There {'is 1 song' if len(songs) == 1 else f'are {len(songs)} songs'} for {len(wanted) + 1} splits, and "
-            "a song belongs to one split alone: add songs, or ask for fewer splits."
+            f"there {'is 1 song' if len(songs) == 1 else f'are {len(songs)} songs'} for {len(wanted) + 1} splits, and "
+            "a song belongs to one split alone: add songs, or ask for fewer splits"
         )
     split = ["train"] * len(songs)
     for k, (name, fraction) in enumerate(wanted.items()):
@@ -161,19 +161,19 @@ def _improve(
             chosen[s] = not chosen[s]
 
 
-def summarize_splits(clips: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
-    """Songs, clips, share of clips and compilations of each split that has songs: train, test, validation."""
-    import pandas as pd
-
+def count_splits(clips: pd.DataFrame, splits: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """How many `songs`, `clips` and `compilations` each split has, in the order train, test, validation; a split
+    without songs is left out.
+    """
     of_clip = clips.song_id.map(dict(zip(splits.song_id, splits.split, strict=True)))
-    rows = []
+    counts = {}
     for split in SPLITS:
         songs = splits.song_id[splits.split == split]
         if len(songs):
             mine = clips[of_clip == split]
-            share = len(mine) / len(clips) if len(clips) else 0.0
-            rows.append((split, len(songs), len(mine), share, int(mine.compilation_id.nunique())))
-    return pd.DataFrame(rows, columns=["split", "songs", "clips", "share", "compilations"])
+            compilations = int(mine.compilation_id.nunique())
+            counts[split] = {"songs": int(songs.nunique()), "clips": len(mine), "compilations": compilations}
+    return counts
 
 
 # ------------------------------------------------------------------------------------------- auditing

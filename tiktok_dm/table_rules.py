@@ -136,7 +136,7 @@ def check_table(table: str, raw: RawTable, rules: Sequence[RowRule] = ()) -> Che
     table_rules = {rule.name: rule for rule in [*_own_rules(table), *rules]}
     value_schema = pa.DataFrameSchema(
         {c.name: pa.Column(c.dtype, _range_checks(c, pa), nullable=True) for c in columns},
-        # pandera would otherwise pass every row that has an empty cell anywhere.
+        # As documented, pandera may otherwise pass rows that have an empty cell anywhere.
         checks=[pa.Check(rule.holds, error=rule.name, ignore_na=False) for rule in table_rules.values()],
     )
     for failure in _failures(value_schema, values):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -83,26 +82,21 @@ def test_a_folder_that_is_no_checkpoint_is_one_sentence(tmp_path: Path, small: M
     with pytest.raises(UserError, match="truncated"):
         read_model(folder)
     weights.unlink()
-    with pytest.raises(UserError, match="lacks model.safetensors"):
+    with pytest.raises(UserError, match=r"lacks model\.safetensors"):
         read_model(folder)
     with pytest.raises(UserError, match="neither a model folder nor a hub id"):
         D2MGAN.from_pretrained(tmp_path / "absent")
 
 
-def released_states(level: str, dataset: str, **changes) -> tuple[dict, dict]:
+def released_states(level: str, dataset: str) -> tuple[dict, dict]:
     with torch.device("meta"):
-        model = D2MGAN(preset_config("released", level, dataset, **changes))
+        model = D2MGAN(preset_config("released", level, dataset))
     return model.motion_encoder.state_dict(), model.generator.state_dict()
 
 
 @pytest.mark.parametrize(("level", "dataset"), [("high", "tiktok"), ("high", "aist"), ("low", "aist")])
 def test_released_networks_are_told_from_their_shapes(level: str, dataset: str):
     assert recognise(*released_states(level, dataset)) == preset_config("released", level, dataset)
-
-
-def test_a_motion_only_released_network_is_recognised():
-    config = recognise(*released_states("high", "tiktok", visual_features=0))
-    assert config == preset_config("released", "high", "tiktok", visual_features=0)
 
 
 def test_networks_that_are_none_of_the_released_ones_are_one_sentence():
@@ -133,7 +127,7 @@ def test_the_authors_files_become_a_model_folder(tmp_path: Path, monkeypatch: py
     }
     assert all(bool((value == 0.5).all()) for value in written[0].state_dict().values())
     with safe_open(tmp_path / "out" / "codec.safetensors", "pt") as archive:
-        assert archive.metadata() == {"format": "pt", "level": "2", "licence": LICENCE}
+        assert archive.metadata() == {"licence": LICENCE}
         assert "bottleneck.level_blocks.2.k" in archive.keys()  # noqa: SIM118
     JukeboxVQVAE.from_checkpoint(tmp_path / "out" / "codec.safetensors", 2)
 
@@ -141,9 +135,3 @@ def test_the_authors_files_become_a_model_folder(tmp_path: Path, monkeypatch: py
     with pytest.raises(UserError, match=r"lack the entry model\.30\.bias"):
         convert(*files, tmp_path / "again")
     assert not (tmp_path / "again").exists()
-
-
-def test_recognised_sizes_match_the_configuration():
-    config = recognise(*released_states("high", "aist"))
-    assert (config.genres, config.fused_features) == (10, 3328)
-    assert dataclasses.replace(config, genres=0).fused_features == 3072

@@ -40,7 +40,12 @@ class OnePerson:
             for f in frames
         ]
 
-    def estimate(self, frames: Sequence[Picture], regions: Sequence[tuple[int, Region]]) -> Estimates:
+    def estimate(
+        self,
+        frames: Sequence[Picture],
+        regions: Sequence[tuple[int, Region]],
+        others: Sequence[tuple[int, Region]] = (),
+    ) -> Estimates:
         joints = np.stack([np.linspace(30, 90, 17), np.linspace(10, 100, 17), np.full(17, 0.9)], axis=1)
         return Estimates(
             np.repeat(joints[None], len(regions), axis=0).astype(np.float32),

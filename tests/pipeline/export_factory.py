@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tiktok_dm.media import encode_audio, write_video
 from tiktok_dm.pipeline.export import ClipItem, DatasetMeta
@@ -202,6 +203,15 @@ def with_split(items: list[ClipItem], split: str) -> list[ClipItem]:
 def changed(item: ClipItem, **records: dict[str, Any]) -> ClipItem:
     """An item with some entries of its records replaced: `changed(item, music={"tempo_bpm": 90.0})`."""
     return replace(item, **{name: {**getattr(item, name), **entries} for name, entries in records.items()})
+
+
+def private_cache(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let `datasets` keep its copies in `folder`, ask no hub and draw no bars."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
 
 
 def _sha(path: Path) -> str:

@@ -251,7 +251,9 @@ def test_a_full_disk_stops_the_build_and_loses_nothing(
     assert tree(root / "out") == whole
 
 
-@pytest.mark.parametrize(("kind", "number", "left"), [("clip", 2, [0, 1, 3]), ("song", 0, [1, 3]), ("compilation", 1, [0, 1])])
+@pytest.mark.parametrize(
+    ("kind", "number", "left"), [("clip", 2, [0, 1, 3]), ("song", 0, [1, 3]), ("compilation", 1, [0, 1])]
+)
 def test_what_is_taken_out_stays_out(root: Path, kind: str, number: int, left: list[int]) -> None:
     build(options(root))
     removed = remove(root / "out", kind, number, "the dancer asked")

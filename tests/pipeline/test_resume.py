@@ -22,7 +22,9 @@ ARGUMENTS = ["build", "--demo", "--clips", "4", "--songs", "2", "--seed", "3"]
 def start(out: Path, workers: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tiktok_dm", *ARGUMENTS, "--out", str(out), "--workers", str(workers)]
     # A process group of its own: a kill reaches the workers too, as pulling the plug would.
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -34,7 +36,9 @@ def finish(process: subprocess.Popen[str]) -> str:
 def progress(out: Path) -> dict[str, int]:
     """How many outputs of each stage are complete, and whether the export has begun."""
     objects = out.with_name(out.name + ".work") / "objects"
-    counts = {stage: len(list((objects / stage).glob("*/*/record.json"))) for stage in ("demo", "segment", "poses", "music")}
+    counts = {
+        stage: len(list((objects / stage).glob("*/*/record.json"))) for stage in ("demo", "segment", "poses", "music")
+    }
     return counts | {"export": int((out / "lock.json").exists())}
 
 

@@ -86,7 +86,7 @@ def plan_build(options: BuildOptions) -> Plan:
         UserError: see `build`.
     """
     if options.demo is not None:
-        from tiktok_dm.synthetic import demo_annotations
+        from tiktok_dm.pipeline.demo import demo_annotations
 
         return make_plan(demo_annotations(options.demo), options.parameters, only=options.only)
     return _plan(options)
@@ -119,7 +119,10 @@ def _build(options: BuildOptions, request: str) -> BuildResult:
     with progress, make_executor(options.executor, options.workers) as executor:
         truth = None
         if options.demo is not None:
-            options, truth = _render_demo(options, store, executor, progress)
+            from tiktok_dm.pipeline.demo import render_demo
+
+            folder = render_demo(options.demo, store, options.workers, progress)
+            options, truth = replace(options, annotations=folder / "annotations", media=folder / "media"), folder / "truth"
         plan = _plan(options)
         _check_owner(options.out, plan)
         if not plan.buildable:
@@ -165,7 +168,8 @@ def _run(
     failed = [asdict(entry) for entry in ledger.entries if entry.status in ("failed", "gone")]
     items = clip_items(plan, outcome, store)
     if not items:
-        reasons = "\n".join(f"  {e['item']}: {e['reason']}" for e in failed[:10])
+        bad = [entry for entry in ledger.entries if entry.status != "ok"]
+        reasons = "\n".join(f"  {entry.item}: {entry.status}, {entry.reason}" for entry in bad[:10])
         raise UserError(f"no clip of {plan.name} came through, so nothing was exported:\n{reasons}")
     annotations = _annotations(options)
     lock = lock_table(plan, outcome, annotations, truth, items)
@@ -199,17 +203,6 @@ def _annotations(options: BuildOptions) -> Any:
     return read_annotations(options.annotations, options.splits)
 
 
-def _render_demo(
-    options: BuildOptions, store: Store, executor: Any, progress: BuildProgress
-) -> tuple[BuildOptions, Path]:
-    """Render the demo's compilations into the store; then it is a build like any other."""
-    from tiktok_dm.synthetic import render_demo
-
-    assert options.demo is not None
-    folder = render_demo(options.demo, store, executor, progress)
-    return replace(options, annotations=folder / "annotations", media=folder / "media"), folder / "truth"
-
-
 def read_tombstones(out: Path) -> list[dict[str, Any]]:
     """What was taken out of the dataset in `out` on request: kind, id, reason."""
     path = out / TOMBSTONES
@@ -234,7 +227,9 @@ def _check_owner(out: Path, plan: Plan) -> None:
     except (ValueError, KeyError):
         raise UserError(f"{out / PLAN} cannot be read: give --out another folder, or remove this one") from None
     if owner != plan.name:
-        raise UserError(f"{out} belongs to the build of '{owner}', this one is '{plan.name}': give --out another folder")
+        raise UserError(
+            f"{out} belongs to the build of '{owner}', this one is '{plan.name}': give --out another folder"
+        )
 
 
 @contextmanager
@@ -245,7 +240,9 @@ def _locked(options: BuildOptions) -> Any:
         with FileLock(options.work / ".lock", timeout=0):
             yield
     except Timeout:
-        raise UserError(f"another build is at work in {options.work}: wait for it, or give --out another folder") from None
+        raise UserError(
+            f"another build is at work in {options.work}: wait for it, or give --out another folder"
+        ) from None
     except OSError as error:
         if isinstance(error, PermissionError):
             raise UserError(f"{error.filename} cannot be written: give --out a folder that you may write to") from error

@@ -64,7 +64,7 @@ def card(items: Sequence[ClipItem], meta: DatasetMeta, splits: Sequence[SplitInf
 
 
 def environment() -> Any:
-    """Templates of this folder; `md` escapes text for Markdown, and HTML templates escape everything by themselves."""
+    """Templates of this folder; `md` and `link` escape text for Markdown, HTML templates escape by themselves."""
     import jinja2
 
     templates = jinja2.Environment(
@@ -75,6 +75,7 @@ def environment() -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    templates.filters["link"] = lambda text: "".join(c for c in str(text) if c not in "<>" and not c.isspace())
     templates.filters["md"] = lambda text: str(text).translate(_MARKDOWN)
     return templates
 
@@ -156,11 +157,11 @@ def listed(items: Iterable[str]) -> str:
     words = []
     for kind, numbers in by_kind.items():
         runs: list[list[int]] = []
-        for number in sorted(numbers):
-            if runs and number == runs[-1][1] + 1:
-                runs[-1][1] = number
+        for n in sorted(numbers):
+            if runs and n == runs[-1][1] + 1:
+                runs[-1][1] = n
             else:
-                runs.append([number, number])
+                runs.append([n, n])
         parts = [part for a, b in runs for part in ([f"{a}-{b}"] if b > a + 1 else map(str, range(a, b + 1)))]
         words.append(f"{kind}{'s' if len(numbers) > 1 else ''} {', '.join(parts)}")
     return ", ".join(words)

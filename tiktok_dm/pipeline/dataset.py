@@ -24,7 +24,18 @@ if TYPE_CHECKING:
     from tiktok_dm.pipeline.plan import Plan
     from tiktok_dm.pipeline.scheduler import Outcome
 
-_TOOLS = ("av", "ai-edge-litert", "mediapipe", "librosa", "numpy", "scipy", "soundfile", "pyloudnorm", "pyarrow", "yt-dlp")
+_TOOLS = (
+    "av",
+    "ai-edge-litert",
+    "mediapipe",
+    "librosa",
+    "numpy",
+    "scipy",
+    "soundfile",
+    "pyloudnorm",
+    "pyarrow",
+    "yt-dlp",
+)
 
 
 def tool_versions() -> dict[str, str]:
@@ -83,7 +94,7 @@ def lock_table(
     meta = annotations.meta
     accuracy = None
     if truth is not None:
-        from tiktok_dm.synthetic import demo_accuracy
+        from tiktok_dm.pipeline.demo import demo_accuracy
 
         accuracy = demo_accuracy(truth, items)
     return {
@@ -125,9 +136,7 @@ def dataset_meta(
         for row in rows
         if row["item"].startswith("clip:")
     ]
-    sources = {
-        int(row["item"].split(":")[1]): row["source"] for row in rows if row["item"].startswith("compilation:")
-    }
+    sources = {int(row["item"].split(":")[1]): row["source"] for row in rows if row["item"].startswith("compilation:")}
     return DatasetMeta(
         **lock["dataset"],
         parameters=lock["parameters"],

@@ -13,6 +13,8 @@ import multiprocessing.forkserver
 import os
 import pickle
 import signal
+import socket
+import sys
 import threading
 import traceback
 from collections import deque
@@ -340,12 +342,18 @@ class RayExecutor(_Closing):
         self._ray = ray
         self._started = not ray.is_initialized()
         if self._started:
-            # On this machine, Ray is told of one CPU more than tasks will take.
-            local = {"num_cpus": workers + 1} if address is None and workers else {}
+            where = f"at {address}" if address else "on this machine"
+            local: dict[str, Any] = {}
+            if address is None:
+                # Workers of a cluster that is started here find modules where the driver finds them. Ray is told of
+                # one CPU more than tasks will take.
+                local["runtime_env"] = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
+                if workers:
+                    local["num_cpus"] = workers + 1
             try:
+                _check_answers(address)
                 ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error", **local)
             except Exception as error:
-                where = f"at {address}" if address else "on this machine"
                 raise UserError(
                     f"no Ray cluster answers {where} ({error}): start one, or take the executor local"
                 ) from error
@@ -405,3 +413,10 @@ class RayExecutor(_Closing):
         self._closed = True
         if self._started:
             self._ray.shutdown()
+
+
+def _check_answers(address: str | None) -> None:
+    """Raise OSError where nobody listens at `host:port`: Ray itself tries for minutes."""
+    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()

@@ -135,7 +135,7 @@ def export(
     items and meta give the same bytes. If `out` already holds the dataset of these items, only the manifest is renewed.
 
     Args:
-        max_shard_mb: no Parquet file grows beyond this many MB of columns in memory, except by a single row group.
+        max_shard_mb: no Parquet file grows beyond this many MB of columns in memory, except by a single row.
         force: write everything even if it is there already.
 
     Returns:
@@ -166,7 +166,7 @@ def export(
 
 
 def export_key(items: Iterable[ClipItem], meta: DatasetMeta, max_shard_mb: float) -> str:
-    """SHA-256 that changes whenever the dataset's bytes would: items, meta, this code's version, the Parquet writer's."""
+    """SHA-256 that changes whenever the dataset's bytes would: with items, meta, templates, this code, the writer."""
     import pyarrow
 
     from tiktok_dm.pipeline.card import TEMPLATES

@@ -41,6 +41,8 @@ class MusicParams:
         min_bpm: slowest tempo considered.
         max_bpm: fastest tempo considered.
         tightness: how closely beats keep to the tempo (`librosa.beat.beat_track`).
+        onset_delay_s: how long after an attack librosa's onset strength has its peak: 0.02 for clicks, 0.034 for
+            synthesised songs with drums; beats are put back by it (the stored envelope is not).
     """
 
     sample_rate: int = 22_050
@@ -51,6 +53,7 @@ class MusicParams:
     min_bpm: float = 50.0
     max_bpm: float = 220.0
     tightness: float = 100.0
+    onset_delay_s: float = 0.03
 
 
 def music(audio: Path, params: MusicParams, out: Path) -> dict[str, Any]:
@@ -59,8 +62,7 @@ def music(audio: Path, params: MusicParams, out: Path) -> dict[str, Any]:
     Args:
         audio: sound file, mono at `params.sample_rate`.
         params: see `MusicParams`.
-        out: folder that receives `onset.npy`: onset strength, float32, one value each `hop_length` samples,
-            value k centred on sample k * hop_length.
+        out: folder that receives `onset.npy`: librosa's onset strength, float32, value k at sample k * `hop_length`.
 
     Returns:
         Plain record: `tempo_bpm` and `tempo_confidence` (0..1), both None where no pulse can be found; `beats_s`
@@ -82,13 +84,12 @@ def music(audio: Path, params: MusicParams, out: Path) -> dict[str, Any]:
 
     # A matrix product's last bits depend on its number of threads, and the record must not.
     with threadpoolctl.threadpool_limits(limits=1):
-        envelope = librosa.onset.onset_strength(y=samples, sr=params.sample_rate, hop_length=params.hop_length)
-        envelope = np.asarray(envelope, dtype=np.float32)
+        envelope, low = _envelopes(librosa, samples, params)
         rate = params.sample_rate / params.hop_length
         bpm, confidence = tempo(envelope, rate, params)
-        beats = _beats(librosa, envelope, bpm, params) if bpm is not None else np.zeros(0)
+        beats = _beats(librosa, envelope, low, bpm, params) if bpm is not None else np.zeros(0)
         loudness = _loudness(samples, params.sample_rate)
-    beats = beats[(beats >= 0) & (beats < len(samples) / params.sample_rate)]
+    beats = beats[beats < len(samples) / params.sample_rate]
     np.save(out / "onset.npy", envelope)
     return {
         "tempo_bpm": None if bpm is None else round(bpm, 3),
@@ -101,6 +102,17 @@ def music(audio: Path, params: MusicParams, out: Path) -> dict[str, Any]:
         "onset_rate_hz": round(rate, 6),
         "librosa_version": librosa.__version__,
     }
+
+
+def _envelopes(librosa: ModuleType, samples: np.ndarray, params: MusicParams) -> tuple[np.ndarray, np.ndarray]:
+    """librosa's onset strength, float32 (n,), over all mel bands and over those under 200 Hz alone."""
+    mel = librosa.feature.melspectrogram(y=samples, sr=params.sample_rate, hop_length=params.hop_length)
+    decibels = librosa.power_to_db(mel)
+    centres = librosa.mel_frequencies(n_mels=len(mel), fmax=params.sample_rate / 2)
+    options = {"sr": params.sample_rate, "hop_length": params.hop_length}
+    whole = librosa.onset.onset_strength(S=decibels, **options)
+    low = librosa.onset.onset_strength(S=decibels[centres < 200], **options)
+    return np.asarray(whole, dtype=np.float32), np.asarray(low, dtype=np.float32)
 
 
 def tempo(envelope: np.ndarray, rate: float, params: MusicParams | None = None) -> tuple[float | None, float | None]:
@@ -151,26 +163,52 @@ def tempo(envelope: np.ndarray, rate: float, params: MusicParams | None = None) 
     return float(grid[best] * np.exp(0.0025 * step)), float(np.clip(strength[best], 0, 1))
 
 
-def _beats(librosa: ModuleType, envelope: np.ndarray, bpm: float, params: MusicParams) -> np.ndarray:
-    """Beats in seconds: librosa's dynamic programme (Ellis 2007) at the known tempo, then the onset's peak around each.
+def _beats(librosa: ModuleType, envelope: np.ndarray, low: np.ndarray, bpm: float, params: MusicParams) -> np.ndarray:
+    """Beats in seconds, ascending.
 
-    Beats at the clip's edges stay (`trim=False`): a clip is cut out of the midst of a song.
+    librosa's dynamic programme (Ellis 2007) finds them at the known tempo, with three things done for it. It rounds the
+    beat to whole frames, so it is given an envelope resampled to 32 values a beat. It ends its path at the last peak,
+    even an off-beat, and all beats before follow from that; so four ends, a quarter of a beat apart, are tried, and
+    the path on the strongest onsets is kept. And half the weight of an envelope of the lowest frequencies is added,
+    where the kick drum is: an open hi-hat on every off-beat is else as good a beat.
     """
-    _, frames = librosa.beat.beat_track(
-        onset_envelope=envelope,
-        sr=params.sample_rate,
-        hop_length=params.hop_length,
-        bpm=bpm,
-        tightness=params.tightness,
-        trim=False,
-        units="frames",
-    )
-    # A whole frame is 23 ms; the vertex of the parabola through a peak and its neighbours tells where inside it was.
-    fine = []
-    for frame in frames:
-        peak = max(range(max(frame - 1, 0), min(frame + 2, len(envelope))), key=lambda k: envelope[k])
-        fine.append(peak + _vertex(envelope, peak))
-    return np.asarray(fine, dtype=np.float64) * params.hop_length / params.sample_rate
+    mixed = _standard(envelope) + 0.5 * _standard(low)
+    frame_s = params.hop_length / params.sample_rate
+    per_beat = 32
+    step_s = 60 / bpm / per_beat
+    grid = np.arange(0, (len(mixed) - 1) * frame_s, step_s)
+    warped = np.interp(grid, np.arange(len(mixed)) * frame_s, mixed)
+    smooth = np.convolve(warped, np.hanning(7) / np.hanning(7).sum(), mode="same")
+    best, found = -np.inf, np.zeros(0, dtype=int)
+    for quarter in range(4):
+        part = warped[: len(warped) - quarter * per_beat // 4]
+        if len(part) < per_beat:
+            break
+        _, path = librosa.beat.beat_track(
+            onset_envelope=part,
+            sr=per_beat,
+            hop_length=1,
+            bpm=60,
+            tightness=params.tightness,
+            trim=False,
+            units="frames",
+        )
+        if len(path) and smooth[path].mean() > best:
+            best, found = float(smooth[path].mean()), path
+    if not len(found):
+        return np.zeros(0)
+    # A first step that is off the tempo leads from the file's edge to the first real beat.
+    if len(found) > 2 and abs((found[1] - found[0]) / per_beat - 1) > 0.15:
+        found = found[1:]
+    beyond = np.arange(found[-1] + per_beat, len(warped), per_beat)
+    beats = np.concatenate([found, beyond]) * step_s - params.onset_delay_s
+    return beats[beats >= 0]
+
+
+def _standard(envelope: np.ndarray) -> np.ndarray:
+    values = np.asarray(envelope, dtype=np.float64)
+    spread = values.std()
+    return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
 
 
 def _vertex(values: np.ndarray, at: int) -> float:

@@ -239,7 +239,9 @@ def make_plan(
             )
         )
     if chosen and not clips:
-        raise UserError(f"--only {' '.join(only)} names no clip of {annotations.name}: look up the ids in its clips.csv")
+        raise UserError(
+            f"--only {' '.join(only)} names no clip of {annotations.name}: look up the ids in its clips.csv"
+        )
 
     used = {clip.compilation_id for clip in clips}
     sources = []

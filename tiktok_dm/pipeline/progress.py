@@ -44,7 +44,9 @@ class BuildProgress:
             self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bars is not None:
             self._bars.stop()
 
@@ -79,7 +81,11 @@ class BuildProgress:
         if done == total or now - self._last_line >= _PLAIN_EVERY_S:
             self._last_line = now
             left = f", about {(total - done) / rate:.0f} s left" if rate and total > done else ""
-            print(f"{stage}: {done} of {total}, {item}" + (f", {rate_text}" if rate else "") + left, file=sys.stderr, flush=True)
+            print(
+                f"{stage}: {done} of {total}, {item}" + (f", {rate_text}" if rate else "") + left,
+                file=sys.stderr,
+                flush=True,
+            )
 
     def say(self, text: str) -> None:
         """A line that is not about one item."""

@@ -154,7 +154,9 @@ class Scheduler:
             self.store.drop("acquire", key)
         host = urlsplit(url).hostname or ""
         if kept is None and host in self._resting_hosts:
-            raise StopAsking(self._resting_hosts[host], f"{host} asked for a pause earlier in this run; not asked again")
+            raise StopAsking(
+                self._resting_hosts[host], f"{host} asked for a pause earlier in this run; not asked again"
+            )
         try:
             record = self.store.run("acquire", key, lambda out: acquire_url(url, self.acquire_params, out))
         except Gone as verdict:

@@ -1,10 +1,11 @@
-"""Rows to Parquet shards that `datasets` opens: row groups of few rows, features in the schema, media bytes in the rows.
+"""Rows to Parquet shards that `datasets` opens: small row groups, features in the schema, media bytes in the rows.
 
 Not for what the rows hold: that is `export`.
 """
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,12 +50,13 @@ class ShardWriter:
     At most one row group is held in memory. The shards get their names when the writer is closed.
 
     Args:
-        max_shard_bytes: of columns in memory; only a single row group may be larger.
+        max_shard_bytes: of columns in memory; only a single row may be larger.
     """
 
     def __init__(self, folder: Path, config: str, split: str, max_shard_bytes: float) -> None:
         self.folder, self.config, self.split = folder, config, split
         self._max = max_shard_bytes
+        self._group_max = min(_GROUP_BYTES, max_shard_bytes)
         self._features = features(config)
         self._rows: list[Mapping[str, Any]] = []
         self._rows_bytes = 0
@@ -74,7 +76,7 @@ class ShardWriter:
     def add(self, row: Mapping[str, Any]) -> None:
         """Take one row: plain values, numpy arrays for array columns, `{"bytes", "path"}` for media."""
         size = sum(_size(value) for value in row.values())
-        if self._rows and (self._rows_bytes + size > _GROUP_BYTES or len(self._rows) >= _GROUP_ROWS[self.config]):
+        if self._rows and (self._rows_bytes + size > self._group_max or len(self._rows) >= _GROUP_ROWS[self.config]):
             self._flush()
         self._rows.append(row)
         self._rows_bytes += size
@@ -84,13 +86,14 @@ class ShardWriter:
         """Write what is left, name the shards, and say what was written."""
         self._flush()
         self._close_shard()
-        files, num_bytes = [], 0
+        files = []
         for k, path in enumerate(self._shards):
             name = f"{self.split}-{k:05d}-of-{len(self._shards):05d}.parquet"
             os.replace(path, self.folder / name)
             files.append(name)
-            num_bytes += arrow_bytes(self.folder / name)
-        size = sum((self.folder / name).stat().st_size for name in files)
+        paths = [self.folder / name for name in files]
+        num_bytes = arrow_bytes(paths, self.config) if files else 0
+        size = sum(path.stat().st_size for path in paths)
         return SplitInfo(self.config, self.split, self._num_examples, num_bytes, size, tuple(files))
 
     def _flush(self) -> None:
@@ -127,17 +130,49 @@ def table(rows: Sequence[Mapping[str, Any]], config: str) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def arrow_bytes(path: Path) -> int:
-    """Size of a Parquet file's Arrow tables, counted as `datasets` counts `num_bytes`: batch by batch as it reads."""
+def arrow_bytes(paths: Sequence[Path], config: str) -> int:
+    """`num_bytes` of a split's files, as `datasets` counts it: by its own writer, fed as its Parquet builder feeds it."""
+    import pyarrow as pa
     import pyarrow.dataset
+    from datasets.arrow_writer import ArrowWriter
 
-    with open(path, "rb") as file:
-        fragment = pyarrow.dataset.ParquetFileFormat().make_fragment(file)
-        if not fragment.row_groups:
-            return 0
-        rows = fragment.row_groups[0].num_rows
-        batches = fragment.to_batches(batch_size=rows, batch_readahead=0, fragment_readahead=0)
-        return sum(batch.nbytes for batch in batches)
+    columns = features(config)
+    writer = ArrowWriter(features=columns, stream=_Nowhere())
+    for path in paths:
+        with open(path, "rb") as file:
+            fragment = pyarrow.dataset.ParquetFileFormat().make_fragment(file)
+            if not fragment.row_groups:
+                continue
+            rows = fragment.row_groups[0].num_rows
+            for batch in fragment.to_batches(batch_size=rows, batch_readahead=0, fragment_readahead=0):
+                (writer.write_row if len(batch) == 1 else writer.write_table)(pa.Table.from_batches([batch]))
+    return int(writer.finalize()[1])
+
+
+class _Nowhere(io.RawIOBase):
+    """Takes bytes and keeps none."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return memoryview(data).nbytes
+
+
+def array_values(column: pa.Array) -> list[Any]:
+    """Values of a column as Python has them, but array columns as numpy arrays of the shape that their type says."""
+    import pyarrow as pa
+
+    if not isinstance(column, pa.ExtensionArray):
+        return column.to_pylist()
+    shape = column.type.shape
+    values = []
+    for row in range(len(column)):
+        flat = column.storage.slice(row, 1)
+        for _ in shape:
+            flat = flat.flatten()
+        values.append(flat.to_numpy(zero_copy_only=False).reshape(-1, *shape[1:]))
+    return values
 
 
 def _nested(arrays: Iterable[np.ndarray], kind: pa.DataType) -> pa.Array:

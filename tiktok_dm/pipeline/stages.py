@@ -44,9 +44,7 @@ def run_segment(root: Path, key: str, source: Path, clip: PlannedClip, parameter
     """Cut one clip; runs in a worker."""
     assert clip.start_s is not None and clip.end_s is not None
     start_s, end_s = clip.start_s, clip.end_s
-    return _run(
-        root, "segment", key, lambda out: segment.segment(source, start_s, end_s, parameters.segment, out)
-    )
+    return _run(root, "segment", key, lambda out: segment.segment(source, start_s, end_s, parameters.segment, out))
 
 
 def run_poses(root: Path, key: str, folder: Path, record: dict[str, Any], parameters: Parameters) -> dict[str, Any]:

@@ -88,8 +88,8 @@ class Estimator(Protocol):
         batch: pictures that are worth handing over at once. At 1 the tracker goes picture by picture, looks for
             each dancer where `Estimates.regions` says and calls the detector only now and then; above 1 it calls
             the detector for every picture of a batch and then `estimate` once for all people in it.
-        low_score, high_score: detections from `low_score` on are believed near a dancer who was there a moment
-            ago, elsewhere from `high_score` on.
+        low_score, high_score: detections from `low_score` on are looked at; somebody counts as a dancer only when the
+            detector was sure of them (`high_score`) once, or saw them faintly many times.
     """
 
     name: str

@@ -99,7 +99,9 @@ class BlazePose:
             )
         self.version = f"{wheel.version}-full"
         self._models = {name: path.read_bytes() for name, path in paths.items()}
-        self.weights_sha256 = hashlib.sha256(b"".join(self._models[name] for name in (_DETECTOR, _LANDMARKER))).hexdigest()
+        self.weights_sha256 = hashlib.sha256(
+            b"".join(self._models[name] for name in (_DETECTOR, _LANDMARKER))
+        ).hexdigest()
         self._anchors = _anchors()
 
     def _interpreter(self, name: str) -> Any:

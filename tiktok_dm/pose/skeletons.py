@@ -155,7 +155,9 @@ def to_body_25(pose: Pose, skeleton: Skeleton) -> Pose:
     if skeleton is BLAZEPOSE_33:
         renamed = {"left_big_toe": "left_foot_index", "right_big_toe": "right_foot_index"}
     middles: dict[str, Callable[[], Pose]] = {
-        "neck": lambda: _middle(pose[..., skeleton.index("left_shoulder"), :], pose[..., skeleton.index("right_shoulder"), :]),
+        "neck": lambda: _middle(
+            pose[..., skeleton.index("left_shoulder"), :], pose[..., skeleton.index("right_shoulder"), :]
+        ),
         "mid_hip": lambda: _middle(pose[..., skeleton.index("left_hip"), :], pose[..., skeleton.index("right_hip"), :]),
     }
     out = np.zeros((*pose.shape[:-2], len(BODY_25.joints), 3), np.float32)

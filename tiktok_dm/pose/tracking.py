@@ -1,6 +1,7 @@
-"""From people in single pictures to dancers followed through a clip: association, stable ids, gaps, order.
+"""From people in single pictures to dancers followed through a clip: when to look where, and who is who.
 
-Common to all estimators, and the only place that knows of time. Not for finding people or joints (`estimator`).
+Common to all estimators. Not for finding people or joints (`estimator`), nor for what happens to tracks once the clip
+has been seen to its end (`assembly`).
 
 `estimate_poses` streams: it holds one batch of pictures at a time, and of the past only poses.
 """
@@ -8,7 +9,7 @@ Common to all estimators, and the only place that knows of time. Not for finding
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
@@ -16,65 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from tiktok_dm.pose.assembly import Track, TrackingParams, assemble, pose_distance
 from tiktok_dm.pose.estimator import Detection, Estimator, Picture, Region
-from tiktok_dm.pose.skeletons import BODY_25, Pose, to_body_25
+from tiktok_dm.pose.skeletons import Pose, to_body_25
 
 T = TypeVar("T")
 # Heads nearer than this, in region widths, are one person's.
 _SAME_HEAD = 0.1
-_JOINTS = len(BODY_25.joints)
-
-
-@dataclass(frozen=True)
-class TrackingParams:
-    """What the tracker may be told; times in pictures of the 30-fps grid.
-
-    Args:
-        max_dancers: at most so many dancers are kept, largest first.
-        detect_every: while all dancers are being followed, the detector looks for new ones every so many pictures.
-        settle: at the beginning of a clip the detector looks at so many pictures, one by one: dancers half hidden by
-            others are seen in some only.
-        patience: a dancer lost for longer than this comes back as a new track (and may be joined to the old one later).
-        min_score: below this chance of a person in the region, the picture does not count.
-        min_confidence: joints below this are missing (zeros).
-        same_person: two poses nearer than this, in units of `pose_scale`, are one person.
-        reach: how far a lost dancer may have moved, in units of `pose_scale`.
-        min_share: tracks seen in a smaller share of the clip are not dancers (passers-by, false finds).
-        max_gap: shorter gaps in a track are bridged by straight lines; longer ones stay empty.
-        bridged_confidence: factor on the confidence of bridged joints.
-    """
-
-    max_dancers: int = 5
-    detect_every: int = 6
-    settle: int = 15
-    patience: int = 30
-    min_score: float = 0.5
-    min_confidence: float = 0.2
-    same_person: float = 0.25
-    reach: float = 0.8
-    min_share: float = 0.2
-    max_gap: int = 10
-    bridged_confidence: float = 0.5
-
-
-def pose_scale(pose: Pose) -> float:
-    """Size of a person in px: square root of the area of the rectangle about the visible joints, at least 1."""
-    seen = pose[pose[:, 2] > 0, :2]
-    if len(seen) < 2:
-        return 1.0
-    return float(max(1.0, np.sqrt(np.prod(np.maximum(np.ptp(seen, axis=0), 1)))))
-
-
-def pose_distance(a: Pose, b: Pose) -> float:
-    """Mean distance of the joints that both poses show, over the larger `pose_scale`; infinite below three joints."""
-    both = (a[:, 2] > 0) & (b[:, 2] > 0)
-    if both.sum() < 3:
-        return float("inf")
-    distance = np.linalg.norm(a[both, :2] - b[both, :2], axis=1).mean()
-    return float(distance / max(pose_scale(a), pose_scale(b)))
-
-
-_NOWHERE = Region(0, 0, 1, 1)
 
 
 @dataclass
@@ -86,31 +35,6 @@ class Observation:
     region: Region  # where to look in the next picture
     detected: float = 0.0  # score of the detection that shows the same person; 0 where there is none
     track: Track | None = None  # whose region it came from, if any
-
-
-@dataclass
-class Track:
-    """One person through time."""
-
-    poses: dict[int, Pose] = field(default_factory=dict)
-    region: Region = _NOWHERE
-    detected: float = 0.0  # best score of a detection that showed this person
-
-    @property
-    def first(self) -> int:
-        """First picture with a pose."""
-        return next(iter(self.poses))
-
-    @property
-    def last(self) -> int:
-        """Last picture with a pose."""
-        return next(reversed(self.poses))
-
-    def add(self, index: int, seen: Observation) -> None:
-        """Note a pose."""
-        self.poses[index] = seen.pose
-        self.region = seen.region
-        self.detected = max(self.detected, seen.detected)
 
 
 class Tracker:
@@ -135,7 +59,8 @@ class Tracker:
             return True
         if self.index - self._last_detected >= self.params.detect_every:
             return True
-        return following < len(self._lost())
+        # A track of one or two pictures was most likely nobody: not worth searching for.
+        return following < sum(len(track.poses) > 2 for track in self._lost())
 
     def note_detection(self) -> None:
         """The detector looked at this picture."""
@@ -160,7 +85,7 @@ class Tracker:
         kept = self._without_doubles(valid)
         for o in kept:
             if o.track is not None:
-                o.track.add(self.index, o)
+                o.track.add(self.index, o.pose, o.region, o.detected)
         free = [o for o in kept if o.track is None]
         lost = [track for track in self._lost() if self.index not in track.poses]
         if free and lost:
@@ -168,12 +93,13 @@ class Tracker:
             cost = np.minimum(distance, 1e3)
             for row, column in zip(*linear_sum_assignment(cost), strict=True):
                 if distance[row, column] < params.reach:
-                    lost[column].add(self.index, free[row])
+                    taken = free[row]
+                    lost[column].add(self.index, taken.pose, taken.region, taken.detected)
                     free[row].track = lost[column]
         for o in free:
             if o.track is None:
                 track = Track()
-                track.add(self.index, o)
+                track.add(self.index, o.pose, o.region, o.detected)
                 self.tracks.append(track)
         self.index += 1
 
@@ -283,67 +209,3 @@ def _look_at_all(tracker: Tracker, estimator: Estimator, batch: Sequence[Picture
         observation.detected = detection.score
     for index in range(len(batch)):
         tracker.step([o for (n, _), o in zip(found, seen, strict=True) if n == index])
-
-
-def assemble(tracks: Sequence[Track], n_frames: int, high_score: float, params: TrackingParams) -> NDArray[np.float32]:
-    """Tracks -> (frames, dancers, 25, 3): pieces of one dancer joined, short ones dropped, gaps bridged, ordered.
-
-    A track begins with any detection, but counts only when the detector was sure of it (`high_score`) at some time.
-    """
-    least = max(2, params.min_share * n_frames)
-    tracks = [t for t in _joined(tracks, params) if len(t.poses) >= least and t.detected >= high_score]
-    out = np.zeros((n_frames, len(tracks), _JOINTS, 3), np.float32)
-    for dancer, track in enumerate(tracks):
-        for index, pose in track.poses.items():
-            out[index, dancer] = pose
-    areas = visible_area(out).sum(axis=0)
-    out = out[:, np.argsort(-areas, kind="stable")[: params.max_dancers]]
-    for dancer in range(out.shape[1]):
-        bridge(out[:, dancer], params.max_gap, params.bridged_confidence)
-    return out
-
-
-def visible_area(poses: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Area in px^2 of the rectangle about the visible joints; 0 where there are none. (..., 25, 3) -> (...)."""
-    seen = poses[..., 2:] > 0
-    low = np.where(seen, poses[..., :2], np.inf).min(axis=-2)
-    high = np.where(seen, poses[..., :2], -np.inf).max(axis=-2)
-    sides = np.where(seen.any(axis=-2), high - low, 0)
-    return np.asarray(np.prod(sides, axis=-1), dtype=np.float32)
-
-
-def _joined(tracks: Sequence[Track], params: TrackingParams) -> list[Track]:
-    """Join pieces that follow one another in time at about the same place and size, nearest in time first."""
-    pieces = [Track(dict(track.poses), track.region, track.detected) for track in tracks]
-    while True:
-        best: tuple[int, float, Track, Track] | None = None
-        for a in pieces:
-            for b in pieces:
-                if a.last < b.first:
-                    distance = pose_distance(a.poses[a.last], b.poses[b.first])
-                    if distance < params.reach and (best is None or (b.first - a.last, distance) < best[:2]):
-                        best = (b.first - a.last, distance, a, b)
-        if best is None:
-            return pieces
-        best[2].poses.update(best[3].poses)
-        best[2].detected = max(best[2].detected, best[3].detected)
-        pieces = [piece for piece in pieces if piece is not best[3]]
-
-
-def bridge(track: NDArray[np.float32], max_gap: int, factor: float) -> None:
-    """Fill short gaps of each joint by straight lines, in place.
-
-    A gap of at most `max_gap` pictures between two pictures that show the joint gets positions on the line between
-    them, with confidence `factor` times the lower of the two ends. Longer gaps, and those at the ends of the clip,
-    stay zeros: nobody knows what the dancer did in them.
-
-    Args:
-        track: (frames, joints, 3), changed.
-    """
-    for joint in range(track.shape[1]):
-        seen = np.flatnonzero(track[:, joint, 2] > 0)
-        for a, b in zip(seen[:-1], seen[1:], strict=True):
-            if 1 < b - a <= max_gap + 1:
-                share = ((np.arange(a + 1, b) - a) / (b - a))[:, None]
-                track[a + 1 : b, joint, :2] = track[a, joint, :2] * (1 - share) + track[b, joint, :2] * share
-                track[a + 1 : b, joint, 2] = factor * min(track[a, joint, 2], track[b, joint, 2])

@@ -19,9 +19,9 @@ THIGH, SHIN, ANKLE = 0.243, 0.243, 0.045
 SIDE = np.array([-1.0, 1.0])  # x of right and left in the dancer's own frame
 
 # Points of the face in the head's own frame: x to the dancer's left, y up, z forward.
-NOSE = (0.0, -0.010, 0.060)
+NOSE = (0.0, -0.006, 0.060)
 EYE = (0.0195, 0.010, 0.047)
-EAR = (0.054, -0.004, 0.004)
+EAR = (0.046, 0.002, 0.010)  # where the ear meets the cheek, which is what estimators mean by it
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,8 @@ def two_bones(
 
 
 def _turn(axes: np.ndarray, vector: tuple[float, float, float] | np.ndarray) -> np.ndarray:
-    """Vectors of a rotated frame, (n, 3)."""
-    return np.einsum("nij,...j->ni", axes, np.asarray(vector, float)) if np.ndim(vector) == 1 else np.einsum(
-        "nij,nj->ni", axes, np.asarray(vector)
-    )
+    """A vector (3,) of a rotated frame, as seen from outside, (n, 3)."""
+    return np.einsum("nij,j->ni", axes, np.asarray(vector, float))
 
 
 def pose(controls: Controls) -> Skeleton:
@@ -124,7 +122,7 @@ def pose(controls: Controls) -> Skeleton:
         controls.head[:, 2] + 0.4 * controls.chest_roll,
     )
 
-    ankles = np.einsum("nij,nsj->nsi", body_axes, controls.feet + [0, ANKLE, 0])
+    ankles = np.einsum("nij,nsj->nsi", body_axes, controls.feet + np.array([0, ANKLE, 0]))
     hip_centre = np.stack([controls.hip[:, 0], HIP_HEIGHT - controls.drop, controls.hip[:, 1]], -1)
     sideways = np.einsum("nij,sj->nsi", pelvis_axes, np.stack([SIDE * HIP, 0 * SIDE, 0 * SIDE], -1))
     level = hip_centre[:, None] + sideways
@@ -139,7 +137,7 @@ def pose(controls: Controls) -> Skeleton:
 
     neck = hip_centre + SPINE * chest_axes[:, :, 1]
     shoulders = neck[:, None] + SHOULDER * SIDE[None, :, None] * chest_axes[:, None, :, 0]
-    outwards = np.array([1.0, 1.0, 1.0]) * np.stack([SIDE, np.ones(2), np.ones(2)], -1)
+    outwards = np.stack([SIDE, np.ones(2), np.ones(2)], -1)
     wrists = shoulders + np.einsum("nij,nsj->nsi", chest_axes, controls.hands * outwards)
     elbow_pole = np.einsum("nij,sj->nsi", chest_axes, np.array([0.75, -0.42, -0.5]) * outwards)
     elbows, wrists = two_bones(shoulders, wrists, UPPER_ARM, FOREARM, elbow_pole)

@@ -1,7 +1,7 @@
 """Dance to a song: poses that land on its beats, in the vocabulary of its style, bigger where the song is louder.
 
-Eight arm targets and eight stances a side are drawn into phrases of eight beats. A song has its own choreography, as
-songs have on short-video platforms; clips vary it, and the dancers of one clip dance it together. Not for drawing (`figure`).
+A style's arm targets and stances are drawn into phrases of eight beats. A song has its own choreography, as songs have on
+short-video platforms; clips vary it, and the dancers of one clip dance it together. Not for drawing (`figure`).
 """
 
 from __future__ import annotations
@@ -170,7 +170,6 @@ def dance(song: Song, variation: int, dancer: Dancer, song_time_s: np.ndarray) -
         feet=feet,
         foot_pitch=np.clip(feet[..., 1] * 4.5, 0, 0.6),
     )
-    # The feet follow the hips' slow drift, so that nobody leans out of balance.
     skeleton = pose(controls)
     return mirror(skeleton) if dancer.mirrored else skeleton
 

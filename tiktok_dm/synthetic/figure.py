@@ -9,20 +9,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tiktok_dm.synthetic.body import EAR, EYE, HAND, NOSE, SIDE, Skeleton
+from tiktok_dm.synthetic.body import EYE, HAND, NOSE, SIDE, Skeleton
 from tiktok_dm.synthetic.raster import GEOMETRY, MATERIAL, SUPERSAMPLING
 
 Colour = tuple[float, float, float]
 SKINS: tuple[Colour, ...] = ((244, 208, 182), (226, 178, 142), (198, 142, 104), (150, 98, 68), (104, 68, 48))
 HAIR: tuple[Colour, ...] = ((34, 26, 24), (74, 46, 30), (126, 80, 42), (196, 152, 88), (150, 52, 38), (48, 40, 56))
 TOPS: tuple[Colour, ...] = (
-    (226, 58, 62), (44, 120, 214), (246, 190, 42), (40, 168, 120), (236, 112, 172), (240, 240, 236), (142, 84, 206), (248, 136, 48),
-    (36, 40, 50), (92, 206, 214),
+    (226, 58, 62), (44, 120, 214), (246, 190, 42), (40, 168, 120), (236, 112, 172), (240, 240, 236), (142, 84, 206),
+    (248, 136, 48), (36, 40, 50), (92, 206, 214),
 )  # fmt: skip
 TROUSERS: tuple[Colour, ...] = (
-    (42, 58, 98), (34, 34, 40), (98, 124, 166), (196, 180, 148), (88, 92, 74), (222, 222, 226), (120, 54, 70), (64, 44, 104),
+    (42, 58, 98), (34, 34, 40), (98, 124, 166), (196, 180, 148), (88, 92, 74), (222, 222, 226), (120, 54, 70),
+    (64, 44, 104),
 )  # fmt: skip
-SHOES: tuple[Colour, ...] = ((246, 246, 246), (230, 66, 60), (40, 42, 48), (250, 204, 60), (66, 140, 230), (120, 220, 160))
+SHOES: tuple[Colour, ...] = (
+    (246, 246, 246),
+    (230, 66, 60),
+    (40, 42, 48),
+    (250, 204, 60),
+    (66, 140, 230),
+    (120, 220, 160),
+)
 HAIRSTYLES = ("short", "long", "bun", "ponytail", "afro", "cap")
 SLEEVES = ("short", "long", "none")
 
@@ -144,7 +152,7 @@ def dress(skeleton: Skeleton, look: Look) -> tuple[list, np.ndarray]:
 
 def _torso(parts: _Parts, s: Skeleton, look: Look) -> None:
     hip, neck = s.joints[:, 8], s.joints[:, 1]
-    levels = np.linspace(-0.13, 1.0, 25)
+    levels = np.linspace(-0.13, 1.0, 17)
     at = (-0.13, -0.08, -0.055, 0.10, 0.42, 0.80, 0.94, 1.0)
     widths = np.interp(levels, at, (0.016, 0.036, 0.050, 0.054, 0.038, 0.058, 0.074, 0.058))
     radii = np.interp(levels, at, (0.046, 0.052, 0.058, 0.066, 0.049, 0.053, 0.041, 0.034))
@@ -164,7 +172,11 @@ def _torso(parts: _Parts, s: Skeleton, look: Look) -> None:
         for side in SIDE:
             across = s.chest_axes[:, :, 0] * side
             parts.add(
-                neck + 0.004 * up - 0.035 * forward, 0.036, neck + 0.012 * up + 0.045 * across, 0.024, _shade(look.top, 0.86)
+                neck + 0.004 * up - 0.035 * forward,
+                0.036,
+                neck + 0.012 * up + 0.045 * across,
+                0.024,
+                _shade(look.top, 0.86),
             )
 
 
@@ -184,7 +196,13 @@ def _arm(parts: _Parts, s: Skeleton, look: Look, side: int) -> None:
     across = np.cross(tip - wrist, s.chest_axes[:, :, 2])
     across /= np.maximum(np.linalg.norm(across, axis=-1, keepdims=True), 1e-6)
     for k in (-1.0, 0.0, 1.0):
-        parts.add(palm + 0.012 * k * across, 0.0105, _mix(palm, tip, 0.92 - 0.1 * abs(k)) + 0.017 * k * across, 0.0075, look.skin)
+        parts.add(
+            palm + 0.012 * k * across,
+            0.0105,
+            _mix(palm, tip, 0.92 - 0.1 * abs(k)) + 0.017 * k * across,
+            0.0075,
+            look.skin,
+        )
     thumb = SIDE[side] * across
     parts.add(_mix(wrist, palm, 0.4), 0.011, palm + 0.030 * thumb, 0.0075, look.skin)
 
@@ -193,7 +211,9 @@ def _leg(parts: _Parts, s: Skeleton, look: Look, side: int) -> None:
     hip, knee, ankle = (s.joints[:, (9, 12)[side] + k] for k in range(3))
     toe, heel = s.joints[:, (22, 19)[side]], s.joints[:, (24, 21)[side]]
     if look.shorts:
-        parts.add(hip, 0.061, _mix(hip, knee, 0.66), 0.055, look.trousers, stripe=(_shade(look.trousers, 1.3), 0.9, 0.999))
+        parts.add(
+            hip, 0.061, _mix(hip, knee, 0.66), 0.055, look.trousers, stripe=(_shade(look.trousers, 1.3), 0.9, 0.999)
+        )
         parts.add(hip, 0.058, knee, 0.041, look.skin)
         parts.add(knee, 0.041, _mix(knee, ankle, 0.4), 0.037, look.skin)
         parts.add(_mix(knee, ankle, 0.4), 0.037, ankle, 0.023, look.skin)
@@ -224,8 +244,8 @@ def _head(parts: _Parts, s: Skeleton, look: Look) -> None:
         parts.add(at(side * x, y, z + 0.006), 0.0056, at(side * x, y, z + 0.006), 0.0056, (38, 28, 24), gloss=0.9)
         brow = _shade(hair, 0.8)
         parts.add(at(side * 0.011, 0.0275, 0.0525), 0.0032, at(side * 0.030, 0.0255, 0.0455), 0.0026, brow)
-        parts.add(at(side * EAR[0], EAR[1] + 0.004, EAR[2]), 0.011, at(side * EAR[0], EAR[1] - 0.010, EAR[2]), 0.008, dark)
-    parts.add(at(0, 0.006, 0.054), 0.0055, at(NOSE[0], NOSE[1], NOSE[2] - 0.003), 0.0085, _shade(skin, 0.96))
+        parts.add(at(side * 0.052, 0.002, 0.004), 0.011, at(side * 0.052, -0.012, 0.004), 0.008, dark)
+    parts.add(at(0, 0.008, 0.054), 0.0055, at(NOSE[0], NOSE[1], NOSE[2] - 0.003), 0.0085, _shade(skin, 0.96))
     lips, teeth = (182, 66, 76), (250, 246, 242)
     for side in SIDE:  # a smile
         parts.add(at(0, -0.0365, 0.0470), 0.0052, at(side * 0.0165, -0.0300, 0.0460), 0.0036, lips)
@@ -238,8 +258,10 @@ def _head(parts: _Parts, s: Skeleton, look: Look) -> None:
         parts.add(at(0, -0.008, -0.014), 0.052, at(0, -0.022, -0.012), 0.046, hair)
         return
     if look.hairstyle == "afro":
-        for x, y, z, r in ((0, 0.050, -0.010, 0.062), (0.036, 0.032, -0.014, 0.052), (-0.036, 0.032, -0.014, 0.052),
-                           (0.044, 0.002, -0.022, 0.044), (-0.044, 0.002, -0.022, 0.044), (0, 0.01, -0.032, 0.062)):  # fmt: skip
+        for x, y, z, r in (
+            (0.0, 0.050, -0.010, 0.062), (0.036, 0.032, -0.014, 0.052), (-0.036, 0.032, -0.014, 0.052),
+            (0.044, 0.002, -0.022, 0.044), (-0.044, 0.002, -0.022, 0.044), (0.0, 0.01, -0.032, 0.062),
+        ):  # fmt: skip
             parts.add(at(x, y, z), r, at(x, y, z), r, hair)
         return
     parts.add(at(0, 0.026, -0.009), 0.0575, at(0, 0.0, -0.014), 0.0545, hair)

@@ -180,5 +180,5 @@ def room(x: np.ndarray, seconds: float = 0.9, seed: int = 8) -> np.ndarray:
     count = int(seconds * SAMPLE_RATE)
     t = np.arange(count) / SAMPLE_RATE
     tail = _band(_noise(count, seed), 250, 6000) * np.exp(-t / (seconds / 5)) * np.minimum(t / 0.012, 1)
-    tail /= np.sqrt((tail**2).sum())
-    return signal.oaconvolve(x, tail)[: len(x)]
+    tail = (tail / np.sqrt((tail**2).sum())).astype(np.float32)
+    return signal.oaconvolve(x.astype(np.float32), tail)[: len(x)]

@@ -83,7 +83,9 @@ def beats_of(params: DemoParams, clip: ClipPlan) -> np.ndarray:
 
 def sound(params: DemoParams, clip: ClipPlan, samples: int, *, rate: int = SAMPLE_RATE) -> np.ndarray:
     """The clip's stretch of its song, mono float32; silence after the song's end."""
-    song = render_song(params.seed, clip.song_id) if rate == SAMPLE_RATE else _resampled(params.seed, clip.song_id, rate)
+    song = (
+        render_song(params.seed, clip.song_id) if rate == SAMPLE_RATE else _resampled(params.seed, clip.song_id, rate)
+    )
     start = round(clip.song_offset_s * rate)
     part = song[start : start + samples]
     return np.pad(part, (0, samples - len(part)))
@@ -100,7 +102,7 @@ def clip_truth(params: DemoParams, clip_id: int) -> tuple[np.ndarray, np.ndarray
     """Everything a model trains on, without drawing a picture.
 
     Returns:
-        joints: BODY_25 in px with confidence 1, float32 (n, dancers, 25, 3), at 30 frames a second from the clip's start.
+        joints: BODY_25 in px with confidence 1, float32 (n, dancers, 25, 3), 30 a second from the clip's start.
         audio: mono float32 at 22,050 Hz, as long as the clip.
         beats_s: the song's beats, seconds from the clip's start.
         song_id: which song it is.
@@ -117,7 +119,9 @@ def clip_truth(params: DemoParams, clip_id: int) -> tuple[np.ndarray, np.ndarray
     return joints, audio, beats_of(params, clip), clip.song_id
 
 
-def pictures(params: DemoParams, clip: ClipPlan, extra_frames: int = 0, decoration: np.ndarray | None = None) -> Iterator[np.ndarray]:
+def pictures(
+    params: DemoParams, clip: ClipPlan, extra_frames: int = 0, decoration: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
     """The clip's frames, uint8 (height, width, 3), and `extra_frames` more that a cross-fade needs.
 
     Args:
@@ -142,15 +146,18 @@ def pictures(params: DemoParams, clip: ClipPlan, extra_frames: int = 0, decorati
 
     fine = (height * raster.SUPERSAMPLING, width * raster.SUPERSAMPLING)
     depth = np.full(fine, raster.FAR, np.float32)
-    colour = np.zeros((*fine, 3), np.float32)
+    surface = np.zeros((*fine, 3), np.float32)
+    which = np.zeros(fine, np.int32)
+    boxes = raster.bounds(shapes, width, height)
+    scenery = room.picture.reshape(len(room.picture), -1)
     frame = np.zeros((params.height, params.width, 3), np.uint8) if decoration is None else decoration.copy()
     inner = np.empty((height, width, 3), np.uint8)
     for k in range(len(times)):
-        raster.background(room.picture, -drift[k, 0], -drift[k, 1], inner)
+        raster.background(scenery, -drift[k, 0], -drift[k, 1], inner.reshape(height, -1))
         for x, y, rx, ry, strength in dark[k]:
             raster.shadow(inner, x, y, rx, ry, strength * room.shadow)
-        raster.capsules(shapes[k], material, room.light, depth, colour)
-        raster.compose(depth, colour, inner)
+        raster.capsules(shapes[k], depth, surface, which)
+        raster.compose(boxes[k], material, room.light, depth, surface, which, inner)
         picture = frame.copy()
         picture[y0 : y0 + height, x0 : x0 + width] = inner
         yield picture

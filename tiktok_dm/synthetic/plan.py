@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from tiktok_dm.synthetic.figure import Look, make_look
 from tiktok_dm.synthetic.music import make_song
 from tiktok_dm.synthetic.scene import ROOMS
 
-# Window's width over its height (None: the whole frame), and dancers' height by their number, as part of the window's height.
+# Window's width over its height (None: the whole frame); dancers' height by their number, as part of the window's.
 LAYOUTS: dict[str, tuple[float | None, dict[int, float]]] = {
     "portrait": (0.62, {1: 0.66}),
     "square": (1.0, {1: 0.78, 2: 0.52}),
@@ -59,12 +60,18 @@ class DemoParams:
             if not ok:
                 raise UserError(sentence)
 
-        check(self.compilations >= 1, f"a demo needs at least one compilation, not {self.compilations}: raise --compilations.")
+        check(
+            self.compilations >= 1,
+            f"a demo needs at least one compilation, not {self.compilations}: raise --compilations.",
+        )
         check(
             self.clips >= self.compilations,
-            f"{self.clips} clips cannot fill {self.compilations} compilations: ask for at least one clip a compilation.",
+            f"{self.clips} clips cannot fill {self.compilations} compilations: ask for one clip a compilation or more.",
         )
-        check(1 <= self.songs <= self.clips, f"a demo of {self.clips} clips can hold 1 to {self.clips} songs, not {self.songs}.")
+        check(
+            1 <= self.songs <= self.clips,
+            f"a demo of {self.clips} clips can hold 1 to {self.clips} songs, not {self.songs}.",
+        )
         check(self.seed >= 0, f"the demo's seed must be 0 or more, not {self.seed}.")
         check(
             self.width % 2 == 0 and self.height % 2 == 0 and self.height >= 96 and self.width >= self.height,
@@ -79,7 +86,10 @@ class DemoParams:
             bool(self.layouts) and all(layout in LAYOUTS for layout in self.layouts),
             f"demo layouts are {', '.join(LAYOUTS)}, not {', '.join(self.layouts)}.",
         )
-        check(0 <= self.title_s <= 10 and 0 <= self.crossfade_s <= 1, "title cards last up to 10 seconds, cross-fades up to 1.")
+        check(
+            0 <= self.title_s <= 10 and 0 <= self.crossfade_s <= 1,
+            "title cards last up to 10 seconds, cross-fades up to 1.",
+        )
 
 
 @dataclass(frozen=True)
@@ -169,7 +179,9 @@ def make_plan(params: DemoParams) -> tuple[CompilationPlan, ...]:
                 )
             )
             frame += frames + (round(params.crossfade_s * params.fps) if clip_id + 1 < bounds[number + 1] else 0)
-        plans.append(CompilationPlan(number, f"Dance Mix {number + 1}", layout, window, title_frames, frame, tuple(clips)))
+        plans.append(
+            CompilationPlan(number, f"Dance Mix {number + 1}", layout, window, title_frames, frame, tuple(clips))
+        )
     return tuple(plans)
 
 
@@ -177,7 +189,7 @@ def _songs_of_clips(params: DemoParams, bounds: list[int]) -> list[int]:
     """Every song equally often, spread over compilations, in an order that is not the songs' own."""
     rng = np.random.default_rng([params.seed, 3])
     songs: list[int] = []
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in pairwise(bounds):
         block = [k % params.songs for k in range(first, last)]
         songs += [int(song) for song in rng.permutation(block)]
     return songs

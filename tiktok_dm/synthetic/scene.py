@@ -35,14 +35,21 @@ class Room:
 
 
 def light(
-    direction: tuple[float, float, float], key: float, ambient: float, tint: RGB, rim: tuple[float, float], rim_colour: RGB
+    direction: tuple[float, float, float],
+    key: float,
+    ambient: float,
+    tint: RGB,
+    rim: tuple[float, float],
+    rim_colour: RGB,
 ) -> np.ndarray:
     """Light of a room: a key light, ambient light tinted by the room, and a coloured light from one side."""
     towards = np.array(direction) / np.linalg.norm(direction)
     side = np.array([rim[0], rim[1], 0.25])
     side /= np.linalg.norm(side)
     tinted = np.array(tint) / 255
-    return np.array([towards, key * (0.6 + 0.4 * tinted), ambient * (0.55 + 0.45 * tinted), side, np.array(rim_colour) / 255 * 0.55])
+    return np.array(
+        [towards, key * (0.6 + 0.4 * tinted), ambient * (0.55 + 0.45 * tinted), side, np.array(rim_colour) / 255 * 0.55]
+    )
 
 
 class _Canvas:
@@ -60,7 +67,9 @@ class _Canvas:
         block = np.broadcast_to(rows, (len(rows), self.width, 3)).astype(np.uint8)
         self.image.paste(Image.fromarray(np.ascontiguousarray(block)), (0, first))
 
-    def box(self, x0: float, y0: float, x1: float, y1: float, fill: RGB, radius: float = 0.0, outline: RGB | None = None) -> None:
+    def box(
+        self, x0: float, y0: float, x1: float, y1: float, fill: RGB, radius: float = 0.0, outline: RGB | None = None
+    ) -> None:
         size = (x0 * self.width, y0 * self.height, x1 * self.width, y1 * self.height)
         line = max(2, self.height // 150) if outline else 0
         self.draw.rounded_rectangle(size, radius * self.height, fill, outline, line)
@@ -70,7 +79,9 @@ class _Canvas:
         self.draw.ellipse((cx - rx, cy - ry, cx + rx, cy + ry), fill)
 
     def line(self, points: list[tuple[float, float]], fill: RGB, thick: float) -> None:
-        self.draw.line([(x * self.width, y * self.height) for x, y in points], fill, max(1, int(thick * self.height)), "curve")
+        self.draw.line(
+            [(x * self.width, y * self.height) for x, y in points], fill, max(1, int(thick * self.height)), "curve"
+        )
 
     def polygon(self, points: list[tuple[float, float]], fill: RGB) -> None:
         self.draw.polygon([(x * self.width, y * self.height) for x, y in points], fill)
@@ -79,7 +90,9 @@ class _Canvas:
         """Add the light of what `paint` draws on black, blurred."""
         layer = _Canvas(self.width // 4, self.height // 4, (0, 0, 0))
         paint(layer)
-        soft = layer.image.filter(ImageFilter.GaussianBlur(blur * layer.height)).resize(self.image.size, Image.Resampling.BILINEAR)
+        soft = layer.image.filter(ImageFilter.GaussianBlur(blur * layer.height)).resize(
+            self.image.size, Image.Resampling.BILINEAR
+        )
         lit = np.asarray(self.image).astype(np.float32) + strength * np.asarray(soft).astype(np.float32)
         self.image.paste(Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8)))
 
@@ -109,7 +122,10 @@ def _plant(c: _Canvas, rng: np.random.Generator, x: float, base: float, size: fl
         middle = (x + lean * size * 0.25 * aspect, (base - size * 0.2 + tip[1]) / 2 - 0.02)
         c.line([(x, base - size * 0.25), middle, tip], _vary(rng, (62, 128, 74), 24), 0.013)
     w = size * 0.2 * aspect
-    c.polygon([(x - w, base - size * 0.36), (x + w, base - size * 0.36), (x + w * 0.75, base), (x - w * 0.75, base)], (206, 120, 84))
+    c.polygon(
+        [(x - w, base - size * 0.36), (x + w, base - size * 0.36), (x + w * 0.75, base), (x - w * 0.75, base)],
+        (206, 120, 84),
+    )
 
 
 def _bedroom(c: _Canvas, rng: np.random.Generator) -> tuple[np.ndarray, float]:
@@ -171,7 +187,9 @@ def _street(c: _Canvas, rng: np.random.Generator) -> tuple[np.ndarray, float]:
         x += width + rng.uniform(0, 0.012)
     c.box(-0.1, 0.64, 1.1, 0.70, _vary(rng, (150, 96, 82) if dusk else (176, 132, 112)))
     for k in range(40):
-        c.line([(k / 40 + (0.0125 if k % 2 else 0), 0.64), (k / 40 + (0.0125 if k % 2 else 0), 0.70)], (120, 80, 70), 0.002)
+        c.line(
+            [(k / 40 + (0.0125 if k % 2 else 0), 0.64), (k / 40 + (0.0125 if k % 2 else 0), 0.70)], (120, 80, 70), 0.002
+        )
     c.gradient((118, 116, 126), (150, 148, 156), 0.70, 1.0)
     for k in range(-8, 9):
         c.line([(0.5 + 0.1 * k, 0.70), (0.5 + 0.36 * k, 1.0)], (104, 102, 112), 0.002)
@@ -182,7 +200,11 @@ def _street(c: _Canvas, rng: np.random.Generator) -> tuple[np.ndarray, float]:
 
 
 def _stage(c: _Canvas, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    first, second = (((255, 60, 150), (60, 160, 255)), ((140, 80, 255), (60, 255, 200)), ((255, 140, 40), (255, 50, 110)))[rng.integers(3)]
+    first, second = (
+        ((255, 60, 150), (60, 160, 255)),
+        ((140, 80, 255), (60, 255, 200)),
+        ((255, 140, 40), (255, 50, 110)),
+    )[rng.integers(3)]
     c.gradient((34, 24, 58), (62, 42, 92), 0, 0.76)
     for k in range(14):
         c.box(k / 14, 0.08, (k + 1) / 14 - 0.006, 0.74, _vary(rng, (52, 38, 84), 6))
@@ -208,14 +230,26 @@ def _park(c: _Canvas, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     for _ in range(5):
         x, y = rng.uniform(0, 1), rng.uniform(0.06, 0.26)
         for _ in range(5):
-            c.disc(x + rng.uniform(-0.05, 0.05), y + rng.uniform(-0.01, 0.01), rng.uniform(0.015, 0.035), (250, 252, 254), 0.7)
+            c.disc(
+                x + rng.uniform(-0.05, 0.05),
+                y + rng.uniform(-0.01, 0.01),
+                rng.uniform(0.015, 0.035),
+                (250, 252, 254),
+                0.7,
+            )
     c.disc(0.25, 0.82, 0.36, (132, 184, 118), 0.8)
     c.disc(0.85, 0.84, 0.34, (118, 174, 112), 0.8)
     for x in (0.04, 0.20, 0.83, 0.97):
         x += rng.uniform(-0.03, 0.03)
         c.line([(x, 0.68), (x, 0.44)], (112, 82, 62), 0.022)
         for _ in range(26):
-            c.disc(x + rng.normal(0, 0.035), 0.36 + rng.normal(0, 0.07), rng.uniform(0.03, 0.055), _vary(rng, (78, 148, 82), 22))
+            c.disc(
+                x + rng.normal(0, 0.035),
+                0.36 + rng.normal(0, 0.07),
+                rng.uniform(0.03, 0.055),
+                _vary(rng, (78, 148, 82), 22),
+            )
+    c.box(-0.1, 0.585, 1.1, 0.68, (104, 158, 104))
     c.gradient((138, 190, 104), (112, 168, 88), 0.66, 1.0)
     for _ in range(260):
         x, y = rng.uniform(0, 1), rng.uniform(0.67, 1.0)
@@ -238,7 +272,12 @@ def _living_room(c: _Canvas, rng: np.random.Generator) -> tuple[np.ndarray, floa
     for k, (x, y) in enumerate(((0.08, 0.20), (0.22, 0.14), (0.24, 0.34))):
         w, h = ((0.11, 0.24), (0.14, 0.16), (0.10, 0.14))[k]
         c.box(x, y, x + w, y + h, (250, 248, 244), 0.003, (90, 74, 64))
-        c.disc(x + w / 2, y + h * 0.55, min(w, h) * 0.3, _vary(rng, ((240, 150, 110), (110, 160, 200), (240, 200, 90))[k], 20))
+        c.disc(
+            x + w / 2,
+            y + h * 0.55,
+            min(w, h) * 0.3,
+            _vary(rng, ((240, 150, 110), (110, 160, 200), (240, 200, 90))[k], 20),
+        )
     c.box(0.72, 0.10, 0.96, 0.50, (176, 214, 240), 0.004, (252, 252, 252))
     c.line([(0.84, 0.10), (0.84, 0.50)], (252, 252, 252), 0.01)
     _plant(c, rng, 0.66, 0.81, 0.30)
@@ -262,7 +301,9 @@ def make_room(kind: str, width: int, height: int, rng: np.random.Generator) -> R
     wide = max(full[0], int(full[1] * 1.0))
     canvas = _Canvas(wide * _FINE, full[1] * _FINE, (128, 128, 128))
     lights, shadow = ROOMS[kind](canvas, rng)
-    picture = canvas.image.resize((wide, full[1]), Image.Resampling.LANCZOS).filter(ImageFilter.GaussianBlur(height / 500))
+    picture = canvas.image.resize((wide, full[1]), Image.Resampling.LANCZOS).filter(
+        ImageFilter.GaussianBlur(height / 500)
+    )
     left = (wide - full[0]) // 2
     picture = picture.crop((left, 0, left + full[0], full[1]))
     pixels = np.asarray(picture).astype(np.float32)
@@ -275,7 +316,9 @@ def _text(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, size: float,
     draw.text((x, y), text, fill, ImageFont.load_default(max(size, 8)), "mm")
 
 
-def make_decoration(width: int, height: int, window: tuple[int, int, int, int], title: str, rng: np.random.Generator) -> np.ndarray:
+def make_decoration(
+    width: int, height: int, window: tuple[int, int, int, int], title: str, rng: np.random.Generator
+) -> np.ndarray:
     """What surrounds the window of a compilation, uint8 (height, width, 3): it stays the same from start to end."""
     palettes = (((255, 92, 138), (72, 46, 142)), ((20, 184, 196), (32, 52, 120)), ((255, 168, 60), (190, 44, 96)))
     top, bottom = palettes[rng.integers(len(palettes))]
@@ -312,10 +355,16 @@ def make_title_card(width: int, height: int, title: str, rng: np.random.Generato
     canvas = _Canvas(width * _FINE, height * _FINE, (24, 20, 40))
     canvas.gradient((30, 22, 58), (88, 34, 92))
     colours = ((255, 92, 138), (72, 180, 255), (255, 196, 80))
-    canvas.glow(lambda g: [g.disc(float(rng.uniform(0, 1)), float(rng.uniform(0, 1)), 0.12, colours[k % 3]) for k in range(6)], 0.08, 0.5)
+    canvas.glow(
+        lambda g: [g.disc(float(rng.uniform(0, 1)), float(rng.uniform(0, 1)), 0.12, colours[k % 3]) for k in range(6)],
+        0.08,
+        0.5,
+    )
     image = canvas.image.resize((width, height), Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(image)
     size = min(height / 7, 1.5 * width / max(len(title), 1))
     _text(draw, width / 2, height * 0.46, title, size, (255, 255, 255))
-    _text(draw, width / 2, height * 0.46 + size * 1.1, "rendered dancers, synthesised songs", size * 0.36, (226, 210, 240))
+    _text(
+        draw, width / 2, height * 0.46 + size * 1.1, "rendered dancers, synthesised songs", size * 0.36, (226, 210, 240)
+    )
     return np.asarray(image).copy()
