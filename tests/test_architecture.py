@@ -16,7 +16,7 @@ LAYERS = [
     {"cli", "__main__"},
     {"pipeline", "curate", "benchmark"},
     {"synthetic", "reading", "pose"},
-    {"annotations_import", "foreign_table"},
+    {"annotations_import", "foreign_clips", "foreign_table", "released"},
     {"splits", "annotations", "content_box"},
     {"media", "table_rules"},
     {"schema"},

@@ -256,22 +256,23 @@ def split(
     from tiktok_dm import splits as song_splits
     from tiktok_dm.annotations import read_annotations, write_splits
 
-    annotations = read_annotations(folder, splits)
+    annotations = read_annotations(folder, splits, with_splits=audit)
     if audit:
         if annotations.splits is None:
             raise UserError(
                 f"{folder} has no split to look at: give --splits FILE, or make one with `tiktok-dm split {folder}`"
             )
         findings = song_splits.audit_splits(annotations.clips, annotations.splits)
+        leaks = [finding for finding in findings if finding.severity == "error"]
         counts = song_splits.count_splits(annotations.clips, annotations.splits)
         if as_json:
-            _print_json({"ok": not findings, "findings": [str(f) for f in findings], "counts": counts})
+            _print_json({"ok": not leaks, "findings": [str(f) for f in findings], "counts": counts})
         else:
             for finding in findings:
                 print(finding)
             _print_counts(counts)
-            print("no leak found" if not findings else f"{len(findings)} findings")
-        if findings:
+            print("no leak found" if not leaks else f"{len(leaks)} leaks")
+        if leaks:
             raise typer.Exit(1)
         return
     table = song_splits.assign_splits(annotations.clips, test_fraction, seed, validation_fraction)
@@ -309,37 +310,58 @@ def annotations_check(
         raise typer.Exit(1)
 
 
+Column = Annotated[list[str] | None, typer.Option(help="name=theirs, where a column is not recognised; repeatable.")]
+Ignore = Annotated[list[str] | None, typer.Option(help="A column of theirs to leave out; repeatable.")]
+Sheet = Annotated[str | None, typer.Option(help="Sheet of an xlsx file.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over annotations that are there already.")]
+Compare = Annotated[bool, typer.Option(help="Compare with the 445 released clips.")]
+
+
 @annotations_app.command("import")
 def annotations_import(
     file: Annotated[Path, typer.Argument(help="csv, tsv or xlsx.", metavar="FILE")],
     out: Annotated[Path, typer.Option(help="Folder for the annotations.")],
-    column: Annotated[
-        list[str] | None, typer.Option(help="name=theirs, where a column is not recognised; repeatable.")
-    ] = None,
-    sheet: Annotated[str | None, typer.Option(help="Sheet of an xlsx file.")] = None,
+    column: Column = None,
+    ignore: Ignore = None,
+    sheet: Sheet = None,
+    compare: Compare = True,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Turn the authors' annotation file into annotations, and compare it with the 445 released clips."""
     from tiktok_dm.annotations_import import import_annotations
 
-    _print_import(import_annotations(file, out, columns=_pairs(column), sheet=sheet), as_json)
+    columns = _pairs(column)
+    result = import_annotations(
+        file, out, columns=columns, ignore=ignore or (), sheet=sheet, compare=compare, overwrite=overwrite
+    )
+    _print_import(result, as_json)
 
 
 @annotations_app.command("fetch")
 def annotations_fetch(
     out: Annotated[Path, typer.Option(help="Folder for the annotations.")],
     file_id: Annotated[str | None, typer.Option(help="Google Drive id, if not the published one.")] = None,
-    column: Annotated[
-        list[str] | None, typer.Option(help="name=theirs, where a column is not recognised; repeatable.")
-    ] = None,
-    sheet: Annotated[str | None, typer.Option(help="Sheet of an xlsx file.")] = None,
+    column: Column = None,
+    ignore: Ignore = None,
+    sheet: Sheet = None,
+    compare: Compare = True,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Fetch the authors' annotation file from where they share it, then import it."""
-    from tiktok_dm.annotations_import import fetch_annotations
+    from tiktok_dm.annotations_import import AUTHORS_FILE_ID, fetch_annotations
 
-    given = {"file_id": file_id} if file_id else {}
-    _print_import(fetch_annotations(out, columns=_pairs(column), sheet=sheet, **given), as_json)
+    result = fetch_annotations(
+        out,
+        file_id or AUTHORS_FILE_ID,
+        columns=_pairs(column),
+        ignore=ignore or (),
+        sheet=sheet,
+        compare=compare,
+        overwrite=overwrite,
+    )
+    _print_import(result, as_json)
 
 
 def _print_import(result: Any, as_json: bool) -> None:

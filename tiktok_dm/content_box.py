@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 # Levels (of 255) by which a step must stand out from the steps beside it.
 _STEP = 4.0
-# Widths to heights of phone videos and of the crops that platforms make; the window is looked for with less proof there.
+# Widths to heights of phone videos and of the crops that platforms make: such a window needs less proof.
 _USUAL_ASPECTS = (0.462, 0.5, 0.5625, 2 / 3, 0.75, 0.8, 1.0)
 _ASPECTS = (0.38, 1.45)
 # Share of rows in which both borders must show: of a window in the middle with a usual aspect, of any other, of a
@@ -75,8 +76,9 @@ def find_content_box(frames: Iterable[np.ndarray] | np.ndarray) -> ContentBox:
     window = _window(pictures[:, top:bottom, left:right])
     if window is not None:
         x0, y0, x1, y1, confidence = window
-        left, top, right, bottom = left + x0, top + y0, left + x1, top + y1
-    return ContentBox(round(left), round(top), round(right) - round(left), round(bottom) - round(top), confidence)
+        right, bottom = left + round(x1), top + round(y1)
+        left, top = left + round(x0), top + round(y0)
+    return ContentBox(left, top, right - left, bottom - top, confidence)
 
 
 def _without_black_bars(pictures: np.ndarray) -> tuple[int, int, int, int]:
@@ -135,7 +137,7 @@ def _steps(pictures: np.ndarray) -> np.ndarray:
 def _activity(pictures: np.ndarray) -> np.ndarray:
     """Mean change from picture to picture (H, W), in levels, above the floor that noise gives everywhere."""
     total = np.zeros(pictures.shape[1:3], np.float32)
-    for before, after in zip(pictures[:-1], pictures[1:], strict=True):
+    for before, after in pairwise(pictures):
         total += _greatest(np.abs(after.astype(np.int16) - before))
     mean = total / (len(pictures) - 1)
     return np.maximum(mean - np.quantile(mean, 0.05), 0)

@@ -6,6 +6,7 @@ that annotations must keep: a difference is no mistake.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,14 +38,15 @@ class Difference:
 
 def released_annotations() -> Annotations:
     """The 445 released clips as the project ships them."""
-    root = Path(__file__).resolve().parents[1]
-    folder = root / "annotations" / "tiktok_dm"
-    if not folder.is_dir():
+    # The repository's own, or, installed from a wheel, the copy under the environment's share folder.
+    roots = (Path(__file__).resolve().parents[1], Path(sys.prefix) / "share" / "tiktok-dm")
+    root = next((root for root in roots if (root / "annotations" / "tiktok_dm").is_dir()), None)
+    if root is None:
         raise UserError(
             "the repository's folder annotations/tiktok_dm is not here, so there is nothing to compare with: say "
             "--no-compare"
         )
-    return read_annotations(folder, root / "splits" / "tiktok_dm.csv")
+    return read_annotations(root / "annotations" / "tiktok_dm", root / "splits" / "tiktok_dm.csv")
 
 
 def compare_with_released(

@@ -61,8 +61,11 @@ def parse_segment_id(text: str) -> SegmentId:
 
 
 def whole_segments(duration_s: float) -> int:
-    """How many whole segments tile `duration_s` seconds; a shorter rest is dropped."""
-    return max(0, math.floor(duration_s / SEGMENT_S + 1e-6))
+    """How many whole segments tile `duration_s` seconds; a shorter rest is dropped.
+
+    A clip may end a millisecond before its last segment does: container time bases round to that.
+    """
+    return max(0, math.floor((duration_s + 1e-3) / SEGMENT_S + 1e-9))
 
 
 def nearest_name(name: str, known: Collection[str]) -> str | None:

@@ -42,11 +42,12 @@ class Page:
 
 @dataclass
 class Server:
-    """A running server: `pages` by path, `log` of (path, Range header or "")."""
+    """A running server: `pages` by path, `log` of (path, Range header or ""), `cookies` likewise."""
 
     pages: dict[str, Page]
     port: int = 0
     log: list[tuple[str, str]] = field(default_factory=list)
+    cookies: list[str] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def url(self, path: str) -> str:
@@ -70,6 +71,7 @@ def serve(pages: dict[str, Page]) -> Iterator[Server]:
             page = server.pages.get(self.path)
             before = server.asked(self.path)
             server.log.append((self.path, self.headers.get("Range", "")))
+            server.cookies.append(self.headers.get("Cookie", ""))
             self.close_connection = True
             if page is None:
                 self.send_error(404)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tiktok_dm.errors import MediaError
-from tiktok_dm.media.encoding import Mp4Writer, aac_rate, check_room, mux_with_durations, whole_file
+from tiktok_dm.media.encoding import Mp4Writer, aac_rate, check_room, whole_file
 from tiktok_dm.media.frames import Transform, color_matrix, decoded, frame_end, scaled_size
 from tiktok_dm.media.sound import Timeline
 from tiktok_dm.media.source import Geometry, Source, packets, stored_geometry
@@ -152,7 +152,9 @@ class _Cutting:
         transform = Transform(shape, "yuv420p", crop, scaled, flags="bicubic")
         timescale, count, durations = base.denominator, 0, {}
         with Mp4Writer(path, timescale if 600 <= timescale <= 1_000_000 else None) as writer:
-            stream = writer.add_h264(size, film.rate, base, crf, preset, threads)
+            # Reordered pictures that last for different times leave a track's length open: keep those in order.
+            steady = film.video.average_rate == film.video.base_rate
+            stream = writer.add_h264(size, film.rate, base, crf, preset, threads, reorder=steady)
             context = stream.codec_context
             context.colorspace = 1 if frame.format.is_rgb else _H273[color_matrix(frame)]
             context.color_range = 1  # MPEG ("tv") range
@@ -170,10 +172,10 @@ class _Cutting:
                 picture.pts, picture.time_base = pts - first_pts, base
                 picture.pict_type = 0  # the source's key frames are not this clip's
                 durations[pts - first_pts] = following - pts
-                mux_with_durations(writer.container, stream.encode(picture), durations)
+                writer.put_pictures(stream.encode(picture), durations)
                 if timeline:
                     writer.sound_until(int((following - first_pts) * base * timeline.sample_rate))
-            mux_with_durations(writer.container, stream.encode(None), durations)
+            writer.last_pictures(stream.encode(None), durations, end_pts - first_pts)
             duration = (end_pts - first_pts) * base
             if timeline:
                 self.sound_samples = round(duration * timeline.sample_rate)

@@ -26,6 +26,9 @@ from tiktok_dm.media.source import Source, packets
 # ISO/IEC 14496-3 sampling frequencies that the encoder takes.
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 _AAC_FRAME = 1024
+# x264's macroblock tree reads memory that nobody wrote when the picture is not a whole number of macroblocks high and
+# the processor has AVX-512: the same input then gives one of several outputs. Without it the bytes are always the same.
+_X264 = "mbtree=0"
 # What a nearly full disk still shows as free.
 _LAST_BYTES = 1 << 16
 
@@ -112,6 +115,8 @@ class Mp4Writer:
         self.audio: Any = None
         self._take: Callable[[int], np.ndarray] | None = None
         self._sent = 0
+        self._held: Any = None
+        self._first_dts = 0
 
     def __enter__(self) -> Mp4Writer:
         return self
@@ -134,10 +139,12 @@ class Mp4Writer:
         preset: str,
         threads: int,
         gop: int | None = None,
+        reorder: bool = True,
     ) -> Any:
         if rate.numerator > 65535 * 2 or rate.denominator > 65535:
             rate = rate.limit_denominator(1001)
-        stream = self.container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": preset})
+        options = {"crf": str(crf), "preset": preset, "x264-params": _X264}
+        stream = self.container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
@@ -146,8 +153,31 @@ class Mp4Writer:
         context.flags |= 0x800000  # AV_CODEC_FLAG_BITEXACT
         if gop is not None:
             context.gop_size = gop
+        if not reorder:
+            context.max_b_frames = 0
         stream.time_base = time_base
         return stream
+
+    def put_pictures(self, encoded: list[Any], durations: dict[int, int]) -> None:
+        """Mux packets with the durations that belong to their time stamps (the encoder does not keep them)."""
+        for packet in encoded:
+            packet.duration = durations.pop(packet.pts, 1)
+            if self._held is None:
+                self._first_dts = packet.dts
+            else:
+                self.container.mux(self._held)
+            self._held = packet
+
+    def last_pictures(self, encoded: list[Any], durations: dict[int, int], ticks: int) -> None:
+        """As `put_pictures`, for what the encoder gives at the end of a picture track of `ticks` length.
+
+        Readers take the sum of all decoding durations for a track's length; where pictures are reordered and last
+        for different times, the packet that comes last has to make up that sum.
+        """
+        self.put_pictures(encoded, durations)
+        self._held.duration = max(self._held.duration, ticks - (self._held.dts - self._first_dts))
+        self.container.mux(self._held)
+        self._held = None
 
     def add_aac(self, sample_rate: int, channels: int, take: Callable[[int], np.ndarray]) -> None:
         """Sound from `take(n)`, which gives the next n samples, float32 (channels, n)."""
@@ -235,7 +265,7 @@ def write_video(
         raise ValueError("sound needs its sample_rate")
     rate = Fraction(fps).limit_denominator(1001)
     with whole_file(path) as partial, Mp4Writer(partial, rate.numerator) as writer:
-        stream, shape, length, sound_rate = None, None, 0, 1
+        stream, shape, length, sound_rate, index = None, None, 0, 1, 0
         for index, picture in enumerate(frames):
             if stream is None:
                 shape = picture.shape
@@ -266,19 +296,12 @@ def write_video(
                 )
             frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
             frame.pts, frame.time_base = index, 1 / rate
-            mux_with_durations(writer.container, stream.encode(frame), {})
+            writer.put_pictures(stream.encode(frame), {})
             writer.sound_until(min(length, int((index + 1) / rate * sound_rate)))
         if stream is None:
             raise ValueError("there are no frames to write")
-        mux_with_durations(writer.container, stream.encode(None), {})
+        writer.last_pictures(stream.encode(None), {}, index + 1)
         writer.sound_until(length, last=True)
-
-
-def mux_with_durations(container: Any, encoded: list[Any], durations: dict[int, int]) -> None:
-    """Mux packets with the durations that belong to their time stamps (an encoder does not keep them)."""
-    for packet in encoded:
-        packet.duration = durations.pop(packet.pts, 1)
-        container.mux(packet)
 
 
 def mux_audio(

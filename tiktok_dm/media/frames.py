@@ -238,6 +238,19 @@ def read_frames(
             return transform(frame).to_ndarray()
 
         count = 0  # grid points given
+
+        def shown(frame: Any, until: Fraction) -> Iterator[tuple[float, np.ndarray]]:
+            """The grid points at which a frame is on screen; each gets an array of its own."""
+            nonlocal count
+            assert step is not None
+            rgb = picture(frame) if start + count * step < until - slack else None
+            while rgb is not None:
+                time = start + count * step
+                count += 1
+                more = start + count * step < until - slack
+                yield float(time), rgb.copy() if more else rgb
+                rgb = rgb if more else None
+
         held: tuple[int, Any] | None = None
         for stamp, frame in decoded(source, start if start_s is not None else None, threads):
             time = stamp * base - origin
@@ -249,24 +262,17 @@ def read_frames(
                 held = stamp, frame
                 continue
             if held is not None:
-                shown = None
-                while start + count * step < time - slack:
-                    if end is not None and start + count * step >= end - slack:
-                        return
-                    shown = picture(held[1]) if shown is None else shown.copy()
-                    yield float(start + count * step), shown
-                    count += 1
+                until = time if end is None else min(time, end)
+                yield from shown(held[1], until)
+                if end is not None and time >= end:
+                    return
             held = stamp, frame
         if held is None:
             raise MediaError(f"{source.path} holds no picture that can be decoded: get the file again.")
         if step is not None:
             last = frame_end(source, *held) * base - origin
             last = min(last, end) if end is not None else last
-            shown = None
-            while start + count * step < last - slack:
-                shown = picture(held[1]) if shown is None else shown.copy()
-                yield float(start + count * step), shown
-                count += 1
+            yield from shown(held[1], last)
 
 
 def frame_at(

@@ -222,6 +222,12 @@ def ytdlp_options(params: AcquireParams, out: Path, *, youtube: bool) -> dict[st
     if params.cookies is not None:
         if not params.cookies.is_file():
             raise UserError(f"the cookies file {params.cookies} does not exist: give one in Netscape format")
+        with open(params.cookies, "rb") as file:
+            if b"HTTP Cookie File" not in file.readline(200):
+                raise UserError(
+                    f"{params.cookies} is not a cookies file in Netscape format (its first line does not say so):"
+                    " export it again from the browser"
+                )
         options["cookiefile"] = str(params.cookies)
     if params.cookies_from_browser:
         options["cookiesfrombrowser"] = (params.cookies_from_browser,)
@@ -264,10 +270,13 @@ def guarded_downloader(
 
     It sends nothing to schemes other than http and https, not even after a redirect; it pauses before each page; it
     ends a download that grows past `max_bytes` or lasts longer than `timeout_s`, with TemporaryFailure.
+
+    Raises:
+        UserError: the cookies cannot be read.
     """
     import yt_dlp
 
-    class Guarded(yt_dlp.YoutubeDL):  # type: ignore[misc]  # no type information
+    class Guarded(yt_dlp.YoutubeDL):
         downloading = False
         received = 0
         deadline = time.monotonic() + params.timeout_s
@@ -318,6 +327,13 @@ def guarded_downloader(
 
     downloader = Guarded(options, auto_init=False)
     downloader.add_default_info_extractors()
+    try:
+        _ = downloader.cookiejar
+    except Exception as error:
+        place = params.cookies_from_browser or params.cookies
+        raise UserError(
+            f"the cookies of {place} cannot be read ({error}): export them into a file and give that"
+        ) from error
 
     def on_progress(state: dict[str, Any]) -> None:
         total = state.get("total_bytes") or 0

@@ -86,10 +86,15 @@ def make_executor(kind: str = "local", workers: int | None = None, address: str 
     if kind == "inline" or (kind == "local" and workers == 0):
         return InlineExecutor()
     if kind == "local":
-        return LocalExecutor(workers or len(os.sched_getaffinity(0)))
+        return LocalExecutor(workers or _cores())
     if kind == "ray":
         return RayExecutor(workers or None, address)
     raise UserError(f"there is no executor '{kind}': take local, ray or inline")
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Closing:

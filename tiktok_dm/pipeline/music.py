@@ -14,6 +14,7 @@ import sys
 import tempfile
 import zlib
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,8 @@ VERSION = 1
 
 # Loudness after ITU-R BS.1770 looks at blocks of 400 ms; nothing shorter has one.
 _LOUDNESS_BLOCK_S = 0.4
+# Whatever repeats in less than this may be anything.
+_SHORTEST_PULSE_S = 1.5
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def tempo(envelope: np.ndarray, rate: float, params: MusicParams | None = None) 
 
     Returns:
         Tempo in bpm, and the mean autocorrelation at its multiples, cut to 0..1; (None, None) where the envelope is
-        flat, shorter than 1.4 beats of the slowest tempo that fits, or repeats at no tempo.
+        flat, shorter than 1.5 s, or repeats at no tempo.
     """
     from scipy.interpolate import CubicSpline
     from scipy.ndimage import gaussian_filter1d
@@ -139,7 +142,7 @@ def tempo(envelope: np.ndarray, rate: float, params: MusicParams | None = None) 
     n = len(envelope)
     smooth = gaussian_filter1d(np.asarray(envelope, dtype=np.float64), 0.03 * rate) if n else np.zeros(0)
     smooth = smooth - smooth.mean() if n else smooth
-    if n < 4 or not float(smooth @ smooth) > 0:
+    if n < _SHORTEST_PULSE_S * rate or not float(smooth @ smooth) > 0:
         return None, None
     spectrum = np.fft.rfft(smooth, 2 * n)
     correlation = np.fft.irfft(np.abs(spectrum) ** 2)[:n]
@@ -200,8 +203,10 @@ def _beats(librosa: ModuleType, envelope: np.ndarray, low: np.ndarray, bpm: floa
     # A first step that is off the tempo leads from the file's edge to the first real beat.
     if len(found) > 2 and abs((found[1] - found[0]) / per_beat - 1) > 0.15:
         found = found[1:]
-    beyond = np.arange(found[-1] + per_beat, len(warped), per_beat)
-    beats = np.concatenate([found, beyond]) * step_s - params.onset_delay_s
+    # The path may begin and end a beat or two inside the clip; farther out nothing tells that music goes on.
+    sides = per_beat * np.arange(1, 3)
+    path = np.concatenate([(found[0] - sides)[::-1], found, found[-1] + sides])
+    beats = path[(path >= 0) & (path < len(warped))] * step_s - params.onset_delay_s
     return beats[beats >= 0]
 
 
@@ -276,10 +281,10 @@ def warm_up() -> ModuleType:
         cache = Path(tempfile.mkdtemp(prefix="tiktok-dm-numba-"))
     if not os.environ.get("NUMBA_CACHE_DIR") and not os.access(home, os.W_OK):
         # In a read-only environment numba may find no place for the machine code, and then refuses to work at all.
-        numba.config.CACHE_DIR = str(cache)
+        setattr(numba.config, "CACHE_DIR", str(cache))  # noqa: B010 (made at run time)
 
     place = zlib.crc32(str(home).encode())
-    done = cache / f"librosa-{librosa.__version__}-numba-{numba.__version__}-{sys.implementation.cache_tag}-{place:08x}"
+    done = cache / f"librosa-{version('librosa')}-numba-{version('numba')}-{sys.implementation.cache_tag}-{place:08x}"
     if done.exists():
         _compile()
         return librosa

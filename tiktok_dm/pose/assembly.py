@@ -19,7 +19,7 @@ _JOINTS = len(BODY_25.joints)
 # Faint detections must add up to this before they make a dancer: five to ten of them, each of score 0.2 to 0.4.
 _FAINT_DETECTIONS = 2.0
 # Shorter pieces of track are no evidence of anybody, and there may be many of them.
-_SHORTEST_PIECE = 3
+SHORTEST_PIECE = 3
 # Savitzky and Golay (1964), five points, quadratic: keeps 91 % of a movement at 5 Hz, 23 % of one at 10 Hz, and does
 # not delay. On rendered dancers it brings the mean second difference from 2.5 times the true one to 1.5 times, and the
 # correlation of wrist speed with the true one from 0.97 to 0.99.
@@ -36,6 +36,7 @@ class TrackingParams:
         detect_every: while all dancers are being followed, the detector looks for new ones every so many pictures.
         settle: at the beginning of a clip the detector looks at so many pictures, one by one: dancers half hidden by
             others are seen in some only.
+        look_back: a dancer noticed late is followed backwards through so many pictures, which are held in memory.
         patience: a dancer lost for longer than this comes back as a new track (and may be joined to the old one later).
         min_score: below this chance of a person in the region, the picture does not count.
         min_confidence: joints below this are missing (zeros).
@@ -50,6 +51,7 @@ class TrackingParams:
     max_dancers: int = 5
     detect_every: int = 6
     settle: int = 15
+    look_back: int = 12
     patience: int = 30
     min_score: float = 0.5
     min_confidence: float = 0.2
@@ -84,6 +86,7 @@ class Track:
 
     poses: dict[int, Pose] = field(default_factory=dict)
     region: Region = _NOWHERE
+    origin: Region = _NOWHERE  # where to look before the first pose
     best_detection: float = 0.0  # of the detections that showed this person
     all_detections: float = 0.0  # sum of their scores
 
@@ -99,10 +102,17 @@ class Track:
 
     def add(self, index: int, pose: Pose, region: Region, detected: float) -> None:
         """Note a pose, where to look next, and the score of the detection that shows the same person (or 0)."""
+        if not self.poses:
+            self.origin = region
         self.poses[index] = pose
         self.region = region
         self.best_detection = max(self.best_detection, detected)
         self.all_detections += detected
+
+    def add_before(self, index: int, pose: Pose, region: Region) -> None:
+        """Note a pose earlier than all others."""
+        self.poses = {index: pose, **self.poses}
+        self.origin = region
 
 
 def assemble(tracks: Sequence[Track], n_frames: int, high_score: float, params: TrackingParams) -> NDArray[np.float32]:
@@ -142,7 +152,7 @@ def visible_area(poses: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _joined(tracks: Sequence[Track], params: TrackingParams) -> list[Track]:
     """Join pieces that follow one another in time at about the same place and size, nearest in time first."""
-    pieces = [replace(track, poses=dict(track.poses)) for track in tracks if len(track.poses) >= _SHORTEST_PIECE]
+    pieces = [replace(track, poses=dict(track.poses)) for track in tracks if len(track.poses) >= SHORTEST_PIECE]
     while True:
         best: tuple[int, float, Track, Track] | None = None
         for a in pieces:

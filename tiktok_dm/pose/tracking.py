@@ -3,11 +3,12 @@
 Common to all estimators. Not for finding people or joints (`estimator`), nor for what happens to tracks once the clip
 has been seen to its end (`assembly`).
 
-`estimate_poses` streams: it holds one batch of pictures at a time, and of the past only poses.
+`estimate_poses` streams: it holds one batch of pictures, or the last few, at a time; of the rest only poses.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from tiktok_dm.pose.assembly import Track, TrackingParams, assemble, pose_distance
+from tiktok_dm.pose.assembly import SHORTEST_PIECE, Track, TrackingParams, assemble, pose_distance
 from tiktok_dm.pose.estimator import Detection, Estimator, Picture, Region
 from tiktok_dm.pose.skeletons import Pose, to_body_25
 
@@ -60,7 +61,7 @@ class Tracker:
         if self.index - self._last_detected >= self.params.detect_every:
             return True
         # A track of one or two pictures was most likely nobody: not worth searching for.
-        return following < sum(len(track.poses) > 2 for track in self._lost())
+        return following < sum(len(track.poses) >= SHORTEST_PIECE for track in self._lost())
 
     def note_detection(self) -> None:
         """The detector looked at this picture."""
@@ -153,12 +154,13 @@ def estimate_poses(
     params = params or TrackingParams()
     left, top, width, height = content_box
     tracker = Tracker(params)
+    recent: deque[_Past] = deque(maxlen=params.look_back)
     views = (np.ascontiguousarray(rgb[top : top + height, left : left + width]) for _, rgb in frames)
     for batch in _batches(views, max(1, estimator.batch)):
         if estimator.batch > 1:
             _look_at_all(tracker, estimator, batch)
         else:
-            _follow(tracker, estimator, batch[0])
+            _follow(tracker, estimator, batch[0], recent)
     poses = assemble(tracker.tracks, tracker.index, estimator.high_score, params)
     poses[..., :2] += np.where(poses[..., 2:] > 0, np.array([left, top], np.float32), 0)
     return poses
@@ -184,7 +186,16 @@ def _look(
     ]
 
 
-def _follow(tracker: Tracker, estimator: Estimator, frame: Picture) -> None:
+@dataclass(frozen=True)
+class _Past:
+    """A picture that was looked at, and where people were in it."""
+
+    index: int
+    frame: Picture
+    regions: list[Region]
+
+
+def _follow(tracker: Tracker, estimator: Estimator, frame: Picture, recent: deque[_Past]) -> None:
     """One picture: everyone where they were expected, then, when it is due, the detector for the rest."""
     followed = tracker.followed()
     seen = _look(tracker, estimator, [frame], [(0, track.region) for track in followed])
@@ -199,6 +210,28 @@ def _follow(tracker: Tracker, estimator: Estimator, frame: Picture) -> None:
             observation.detected = detection.score
         seen += found
     tracker.step(seen)
+    followed = tracker.followed()
+    for track in followed:
+        if len(track.poses) == SHORTEST_PIECE:
+            _look_back(tracker, estimator, track, recent)
+    recent.append(_Past(tracker.index - 1, frame, [track.region for track in followed]))
+
+
+def _look_back(tracker: Tracker, estimator: Estimator, track: Track, recent: deque[_Past]) -> None:
+    """Follow someone who was just noticed back through the last pictures, as far as they can be seen."""
+    for past in reversed(recent):
+        if past.index >= track.first:
+            continue
+        [seen] = _look(tracker, estimator, [past.frame], [(0, track.origin)], [(0, region) for region in past.regions])
+        known = [other.poses[past.index] for other in tracker.tracks if past.index in other.poses]
+        limit = tracker.params.same_person
+        if (
+            seen.score < tracker.params.min_score
+            or pose_distance(seen.pose, track.poses[track.first]) >= limit
+            or any(pose_distance(seen.pose, pose) < limit for pose in known)
+        ):
+            return
+        track.add_before(past.index, seen.pose, seen.region)
 
 
 def _look_at_all(tracker: Tracker, estimator: Estimator, batch: Sequence[Picture]) -> None:

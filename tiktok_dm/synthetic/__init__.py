@@ -5,8 +5,8 @@ footage.
 """
 
 from tiktok_dm.synthetic.accuracy import pose_accuracy
-from tiktok_dm.synthetic.demo import make_demo
+from tiktok_dm.synthetic.demo import make_demo, write_demo_annotations
 from tiktok_dm.synthetic.performance import clip_truth
 from tiktok_dm.synthetic.plan import DemoParams
 
-__all__ = ["DemoParams", "clip_truth", "make_demo", "pose_accuracy"]
+__all__ = ["DemoParams", "clip_truth", "make_demo", "pose_accuracy", "write_demo_annotations"]

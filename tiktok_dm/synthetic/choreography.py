@@ -1,7 +1,7 @@
 """Dance to a song: poses that land on its beats, in the vocabulary of its style, bigger where the song is louder.
 
-A style's arm targets and stances are drawn into phrases of eight beats. A song has its own choreography, as songs have on
-short-video platforms; clips vary it, and the dancers of one clip dance it together. Not for drawing (`figure`).
+A style's arm targets and stances are drawn into phrases of eight beats. A song has its own choreography, as songs do
+on short-video platforms; clips vary it, and the dancers of one clip dance it together. Not for drawing (`figure`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ARMS = {
     "chest": (-0.075, -0.045, 0.130),
     "cross": (-0.140, 0.010, 0.150),
     "cross_low": (-0.105, -0.185, 0.130),
-    "clap": (-0.085, 0.255, 0.080),
+    "clap": (-0.080, 0.288, 0.060),
 }
 # Right ankle (x, up, z), left ankle (x, up, z), hip shift x, extra drop.
 STANCES = {
@@ -91,7 +91,7 @@ def _steps(song: Song, variation: int, count: int) -> tuple[np.ndarray, np.ndarr
     section = (step * style.step_beats // SECTION_BEATS) % len(song.energy)
     energy = np.array(song.energy)[section]
     accent = np.isin((step * style.step_beats) % PHRASE_BEATS, song.accents)
-    size = np.clip(0.55 + 0.45 * energy + 0.10 * accent, 0, 1.04)[:, None, None]
+    size = np.clip(0.68 + 0.32 * energy + 0.08 * accent, 0, 1.04)[:, None, None]
     rest = np.array(ARMS["low"]) * [1, 0.9, 1.4]
     hands = rest + (hands - rest) * size
     ground = np.array([STANCES["neutral"][:2]], float)

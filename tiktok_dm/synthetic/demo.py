@@ -234,6 +234,12 @@ def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
         writer.writerows(rows)
 
 
+def write_demo_annotations(folder: Path, params: DemoParams) -> None:
+    """The annotations of a demo that is not rendered: like those of `make_demo`, without checksums."""
+    plans = make_plan(params)
+    _write_annotations(folder, params, plans, {plan.compilation_id: "" for plan in plans})
+
+
 def _write_annotations(
     folder: Path, params: DemoParams, plans: tuple[CompilationPlan, ...], sums: dict[int, str]
 ) -> None:
@@ -269,7 +275,7 @@ def _write_annotations(
         "name: demo\n"
         "title: Demo of rendered dancers and synthesised songs\n"
         f"license: {LICENSE}\n"
-        "description: Rendered dancers whose poses land on the beats of synthesised songs; joints, beats and cuts are known.\n",
+        "description: Rendered dancers whose poses land on the beats of synthesised songs, with all truth known.\n",
         encoding="utf-8",
     )
     (folder / "README.md").write_text(_README.format(seed=params.seed, license=LICENSE), encoding="utf-8")

@@ -130,7 +130,7 @@ def _hits(pattern: str) -> list[tuple[int, float]]:
     return [(k, _LOUDNESS[c]) for k, c in enumerate(pattern) if c != "."]
 
 
-@lru_cache(maxsize=48)
+@lru_cache(maxsize=8)  # about 10 MB a song
 def render_song(seed: int, song_id: int) -> np.ndarray:
     """The whole song, mono float32 at 44.1 kHz, peak 0.9; read-only, since it is cached."""
     song = make_song(seed, song_id)

@@ -91,7 +91,7 @@ def sound(params: DemoParams, clip: ClipPlan, samples: int, *, rate: int = SAMPL
     return np.pad(part, (0, samples - len(part)))
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=64)  # about 5 MB a song; training sets go back and forth between songs
 def _resampled(seed: int, song_id: int, rate: int) -> np.ndarray:
     import soxr
 

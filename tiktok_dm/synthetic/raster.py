@@ -58,13 +58,9 @@ def background(room, dx, dy, out):
         row = out[y]
         for x in range(width):
             # At most 255 * 256, which sixteen bits hold.
-            value = np.uint16(
-                w00 * np.uint16(upper[x])
-                + w01 * np.uint16(upper[x + 3])
-                + w10 * np.uint16(lower[x])
-                + w11 * np.uint16(lower[x + 3])
-            )
-            row[x] = np.uint8(value >> np.uint16(8))
+            above = w00 * np.uint16(upper[x]) + w01 * np.uint16(upper[x + 3])
+            below = w10 * np.uint16(lower[x]) + w11 * np.uint16(lower[x + 3])
+            row[x] = np.uint8(np.uint16(above + below) >> np.uint16(8))
 
 
 @_compiled
@@ -84,8 +80,8 @@ def shadow(out, x, y, radius_x, radius_y, strength):
 def capsules(geometry, depth, surface, which):
     """Find the nearest surface in every pixel of capsules (P, 8).
 
-    Writes depth (h, w); surface (h, w, 3): the normal's x and y and the place along the capsule, 0..1; and which (h, w),
-    the capsule's number.
+    Writes depth (h, w); surface (h, w, 3): the normal's x and y and the place along the capsule, 0..1; and which
+    (h, w), the capsule's number.
     """
     height, width = depth.shape
     for p in range(geometry.shape[0]):
@@ -161,18 +157,15 @@ def compose(box, material, light, depth, surface, which, out):
                 lambert = max(0.0, nx * light[0, 0] + ny * light[0, 1] + nz * light[0, 2])
                 rim = max(0.0, nx * light[3, 0] + ny * light[3, 1] + nz * light[3, 2])
                 rim = 255 * rim * rim * (1 - nz)
-                edge = 0.80 + 0.20 * nz
+                edge = 0.80 + 0.20 * nz  # slightly darker outlines set limbs off from the body
                 shine = 0.0
                 if m[3] > 0:
                     shine = 255 * m[3] * lambert**12
                 first = 4 if m[7] <= t <= m[8] else 0
-                red += min(255.0, m[first] * edge * (light[2, 0] + light[1, 0] * lambert) + shine + light[4, 0] * rim)
-                green += min(
-                    255.0, m[first + 1] * edge * (light[2, 1] + light[1, 1] * lambert) + shine + light[4, 1] * rim
-                )
-                blue += min(
-                    255.0, m[first + 2] * edge * (light[2, 2] + light[1, 2] * lambert) + shine + light[4, 2] * rim
-                )
+                r = m[first] * edge * (light[2, 0] + light[1, 0] * lambert) + shine + light[4, 0] * rim
+                g = m[first + 1] * edge * (light[2, 1] + light[1, 1] * lambert) + shine + light[4, 1] * rim
+                b = m[first + 2] * edge * (light[2, 2] + light[1, 2] * lambert) + shine + light[4, 2] * rim
+                red, green, blue = red + min(255.0, r), green + min(255.0, g), blue + min(255.0, b)
             if covered:
                 keep = (4 - covered) * 0.25
                 out[y, x, 0] = np.uint8(out[y, x, 0] * keep + 0.25 * red + 0.5)

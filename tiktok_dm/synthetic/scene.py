@@ -166,7 +166,12 @@ def _studio(c: _Canvas, rng: np.random.Generator) -> tuple[np.ndarray, float]:
         c.line([(0, y - 0.004), (1, y - 0.004)], (206, 158, 110), 0.004)
     for k in range(4):
         c.line([(0.125 + 0.25 * k, 0.50), (0.125 + 0.25 * k, 0.53)], (110, 110, 116), 0.008)
-    c.glow(lambda g: [g.box(0.1 + 0.3 * k, 0.0, 0.26 + 0.3 * k, 0.03, (255, 252, 240)) for k in range(3)], 0.06, 0.8)
+
+    def lamps(g: _Canvas) -> None:
+        for k in range(3):
+            g.box(0.1 + 0.3 * k, 0.0, 0.26 + 0.3 * k, 0.03, (255, 252, 240))
+
+    c.glow(lamps, 0.06, 0.8)
     tint = _vary(rng, (255, 250, 240), 5)
     return light((0.25, -0.8, 0.6), 0.62, 0.55, tint, (-1.0, -0.3), (150, 190, 255)), 0.38
 
@@ -216,11 +221,13 @@ def _stage(c: _Canvas, rng: np.random.Generator) -> tuple[np.ndarray, float]:
         g.line([(0.94, 0.66), (0.94, 0.14)], second, 0.014)
 
     c.glow(neon, 0.035, 1.3)
-    neon_core = _Canvas(c.width, c.height, (0, 0, 0))
-    neon(neon_core)
     c.glow(neon, 0.004, 1.1)
-    c.glow(lambda g: [g.polygon([(x, -0.05), (x + dx - 0.10, 0.9), (x + dx + 0.10, 0.9)], colour)
-                      for x, dx, colour in ((0.2, 0.18, first), (0.8, -0.18, second))], 0.05, 0.22)  # fmt: skip
+
+    def beams(g: _Canvas) -> None:
+        for x, dx, colour in ((0.2, 0.18, first), (0.8, -0.18, second)):
+            g.polygon([(x, -0.05), (x + dx - 0.10, 0.9), (x + dx + 0.10, 0.9)], colour)
+
+    c.glow(beams, 0.05, 0.22)
     c.glow(lambda g: g.disc(0.5, 0.92, 0.30, (200, 170, 255), 0.22), 0.03, 0.45)
     return light((-0.3, -0.6, 0.8), 0.66, 0.54, (240, 226, 255), (1.0, -0.2), second), 0.5
 
@@ -290,15 +297,20 @@ def _living_room(c: _Canvas, rng: np.random.Generator) -> tuple[np.ndarray, floa
 
 
 ROOMS: dict[str, Callable[[_Canvas, np.random.Generator], tuple[np.ndarray, float]]] = {
-    "studio": _studio, "bedroom": _bedroom, "street": _street, "stage": _stage, "living room": _living_room, "park": _park,
-}  # fmt: skip
+    "studio": _studio,
+    "bedroom": _bedroom,
+    "street": _street,
+    "stage": _stage,
+    "living room": _living_room,
+    "park": _park,
+}
 
 
 def make_room(kind: str, width: int, height: int, rng: np.random.Generator) -> Room:
     """A room for a window of the given size in px; `kind` is a name in `ROOMS`."""
     full = (width + 2 * MARGIN, height + 2 * MARGIN)
     # A narrow window looks at the middle of a room that is as wide as in a landscape picture.
-    wide = max(full[0], int(full[1] * 1.0))
+    wide = max(full)
     canvas = _Canvas(wide * _FINE, full[1] * _FINE, (128, 128, 128))
     lights, shadow = ROOMS[kind](canvas, rng)
     picture = canvas.image.resize((wide, full[1]), Image.Resampling.LANCZOS).filter(
@@ -355,11 +367,12 @@ def make_title_card(width: int, height: int, title: str, rng: np.random.Generato
     canvas = _Canvas(width * _FINE, height * _FINE, (24, 20, 40))
     canvas.gradient((30, 22, 58), (88, 34, 92))
     colours = ((255, 92, 138), (72, 180, 255), (255, 196, 80))
-    canvas.glow(
-        lambda g: [g.disc(float(rng.uniform(0, 1)), float(rng.uniform(0, 1)), 0.12, colours[k % 3]) for k in range(6)],
-        0.08,
-        0.5,
-    )
+
+    def spots(g: _Canvas) -> None:
+        for k in range(6):
+            g.disc(float(rng.uniform(0, 1)), float(rng.uniform(0, 1)), 0.12, colours[k % 3])
+
+    canvas.glow(spots, 0.08, 0.5)
     image = canvas.image.resize((width, height), Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(image)
     size = min(height / 7, 1.5 * width / max(len(title), 1))

@@ -117,7 +117,7 @@ HIP_HOP = Style(
     tilt=0.10,
     arms=(
         ("front", "front"), ("cross", "flex"), ("flex", "cross"), ("out", "front"), ("front", "out"),
-        ("chest", "chest"),
+        ("low_out", "low_out"), ("chest", "chest"),
     ),
     stances=("wide", "squat", "squat_right", "squat_left", "step_right", "step_left"),
 )  # fmt: skip
@@ -205,8 +205,8 @@ HALF_TIME = Style(
     twist=0.15,
     tilt=0.14,
     arms=(
-        ("up", "low_out"), ("low_out", "up"), ("out", "chest"), ("chest", "out"), ("cross", "cross"), ("diagonal", "low_out"),
-        ("low_out", "diagonal"),
+        ("up", "low_out"), ("low_out", "up"), ("out", "chest"), ("chest", "out"), ("cross", "cross"),
+        ("diagonal", "low_out"), ("low_out", "diagonal"),
     ),
     stances=("wide", "squat", "squat_right", "squat_left", "wide"),
 )  # fmt: skip
