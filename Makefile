@@ -21,6 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[model,test]"
+	$(BIN)/python -c "from tiktok_dm.pipeline.music import warm_up; warm_up()"  # librosa compiles its loops once
 	rm -f $(VENV)/.ready-*
 	touch $@
 

@@ -78,6 +78,14 @@ def build(
     cookies: Annotated[
         Path | None, typer.Option(help="Cookies file (Netscape format) for sources that want a login.")
     ] = None,
+    cookies_from_browser: Annotated[
+        str | None, typer.Option(help="Browser to take cookies from, such as firefox.")
+    ] = None,
+    max_gigabytes: Annotated[float, typer.Option(help="Greatest download.", min=0.001)] = 4.0,
+    max_hours: Annotated[float, typer.Option(help="Longest compilation to download.", min=0.01)] = 3.0,
+    pause: Annotated[float, typer.Option(help="Mean seconds between requests to a site.", min=0.0)] = 1.0,
+    retries: Annotated[int, typer.Option(help="Further attempts for errors that pass.", min=0, max=20)] = 4,
+    ray_address: Annotated[str | None, typer.Option(help="Of a running Ray cluster, with --executor ray.")] = None,
     retry_gone: Annotated[
         bool, typer.Option("--retry-gone", help="Ask again for sources that were found gone.")
     ] = False,
@@ -118,10 +126,18 @@ def build(
             segment=SegmentParams(max_height=height),
             poses=PosesParams(estimator=pose),
         ),
-        acquire=AcquireParams(cookies=cookies),
+        acquire=AcquireParams(
+            max_bytes=round(max_gigabytes * 2**30),
+            max_duration_s=max_hours * 3600,
+            retries=retries,
+            sleep_requests_s=pause,
+            cookies=cookies,
+            cookies_from_browser=cookies_from_browser,
+        ),
         only=tuple(only or ()),
         workers=workers or _cores(),
         executor=executor,
+        ray_address=ray_address,
         keep_work=keep_work,
         retry_gone=retry_gone,
         quiet=as_json,

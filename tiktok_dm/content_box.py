@@ -25,6 +25,8 @@ _ASPECTS = (0.38, 1.45)
 # Share of rows in which both borders must show: of a window in the middle with a usual aspect, of any other, of a
 # window whose one side is the side of the frame.
 _ROWS_LEAST, _ROWS_ANY, _ROWS_ONE_SIDE = 0.6, 0.9, 0.97
+# Windows are looked for in frames wider than this (to height): what is left between black bars is the picture itself.
+_LANDSCAPE = 1.1
 # Black: what video levels and their compression noise leave of nothing.
 _BLACK = 26.0
 
@@ -214,6 +216,8 @@ def _half(span: slice) -> slice:
 def _window(pictures: np.ndarray) -> tuple[float, float, float, float, float] | None:
     """(left, top, right, bottom, confidence) of a decorated window, or None."""
     height, width = pictures.shape[1:3]
+    if width < _LANDSCAPE * height:
+        return None
     steps = _steps(pictures)
     shows = steps > _STEP
     columns = _candidates(shows)
@@ -232,7 +236,7 @@ def _window(pictures: np.ndarray) -> tuple[float, float, float, float, float] | 
                 if 0 < x < width:
                     both &= shows[:, x]
             y0, y1 = _longest(both)
-            if y1 - y0 < 0.35 * height or both[y0:y1].mean() < _ROWS_LEAST:
+            if y1 - y0 < 0.45 * height or both[y0:y1].mean() < _ROWS_LEAST:
                 continue
             y0, y1 = _vertical_ends(pictures, x0, x1, y0, y1)
             share = float(both[y0:y1].mean())
@@ -241,7 +245,12 @@ def _window(pictures: np.ndarray) -> tuple[float, float, float, float, float] | 
             usual = min(abs(aspect / a - 1) for a in _USUAL_ASPECTS) < 0.04
             centred = abs(x0 + x1 - width) <= 0.03 * width
             needed = _ROWS_ONE_SIDE if one_side else _ROWS_ANY - 0.1 * usual - 0.2 * (usual and centred)
-            if share < needed or not _ASPECTS[0] <= aspect <= _ASPECTS[1] or (one_side and not usual):
+            if (
+                y1 - y0 < 0.5 * height
+                or share < needed
+                or not _ASPECTS[0] <= aspect <= _ASPECTS[1]
+                or (one_side and not usual)
+            ):
                 continue
             outer = max(0, x0 - margin), min(width, x1 + margin)
             parts = [

@@ -87,8 +87,9 @@ class ProblemsError(UserError):
 
     def __init__(self, problems: Sequence[Problem], summary: str = "") -> None:
         self.problems = list(problems)
+        self.summary = summary
         head = summary or f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''} found"
         super().__init__("\n".join([head + ":", *(f"  {p}" for p in self.problems)]))
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.problems,)
+        return type(self), (self.problems, self.summary)

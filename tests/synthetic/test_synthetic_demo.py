@@ -13,7 +13,7 @@ import pytest
 
 from tiktok_dm.errors import UserError
 from tiktok_dm.media import probe, read_audio, read_frames
-from tiktok_dm.synthetic import DemoParams, clip_truth, make_demo
+from tiktok_dm.synthetic import DemoParams, clip_truth, make_demo, write_demo_annotations
 from tiktok_dm.synthetic.demo import compilation_frames
 from tiktok_dm.synthetic.music import make_song
 from tiktok_dm.synthetic.performance import find_clip
@@ -159,6 +159,14 @@ def test_annotations_are_in_the_schema(demo):
             assert before["end_s"] == after["start_s"]
     assert "license: cc0-1.0" in (demo / "annotations" / "dataset.yaml").read_text()
     assert "provenance" in (demo / "annotations" / "README.md").read_text()
+
+
+def test_annotations_can_be_written_before_anything_is_rendered(demo, tmp_path):
+    write_demo_annotations(tmp_path, SMALL)
+    for name in ("clips.csv", "songs.csv", "dataset.yaml", "README.md"):
+        assert (tmp_path / name).read_bytes() == (demo / "annotations" / name).read_bytes()
+    assert [row["sha256"] for row in rows(tmp_path / "compilations.csv")] == ["", ""]
+    assert [len(row["sha256"]) for row in rows(demo / "annotations" / "compilations.csv")] == [64, 64]
 
 
 def test_truth_files_agree_with_annotations_and_with_the_fast_path(demo):

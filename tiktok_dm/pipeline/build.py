@@ -53,6 +53,7 @@ class BuildOptions:
     only: tuple[str, ...] = ()
     workers: int = 2
     executor: str = "local"
+    ray_address: str | None = None
     keep_work: bool = False
     retry_gone: bool = False
     quiet: bool = False
@@ -116,13 +117,16 @@ def _build(options: BuildOptions, request: str) -> BuildResult:
     store = Store(options.work)
     store.clear_unfinished()
     progress = BuildProgress(options.quiet)
-    with progress, make_executor(options.executor, options.workers) as executor:
+    with progress, make_executor(options.executor, options.workers, options.ray_address) as executor:
         truth = None
         if options.demo is not None:
             from tiktok_dm.pipeline.demo import render_demo
 
             folder = render_demo(options.demo, store, options.workers, progress)
-            options, truth = replace(options, annotations=folder / "annotations", media=folder / "media"), folder / "truth"
+            options, truth = (
+                replace(options, annotations=folder / "annotations", media=folder / "media"),
+                folder / "truth",
+            )
         plan = _plan(options)
         _check_owner(options.out, plan)
         if not plan.buildable:

@@ -6,6 +6,8 @@ files a dataset can be exported again after its work folder is gone.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -202,25 +204,29 @@ def restorer(out: Path, work: Path) -> Callable[[str, str | None, Path], bool]:
 
     def restore(video_sha256: str, audio_sha256: str | None, folder: Path) -> bool:
         nonlocal index
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         if index is None:
             index = {}
             for path in sorted((out / "data" / "clips").glob("*.parquet")):
-                with pq.ParquetFile(path) as file:
+                # What is damaged or of another program cannot help; its clips are cut again.
+                with contextlib.suppress(pa.ArrowException, OSError, KeyError), pq.ParquetFile(path) as file:
                     for group in range(file.num_row_groups):
                         for value in file.read_row_group(group, columns=["video_sha256"])["video_sha256"].to_pylist():
                             index[value] = (path, group)
         if video_sha256 not in index:
             return False
         path, group = index[video_sha256]
-        with pq.ParquetFile(path) as file:
+        with contextlib.suppress(pa.ArrowException), pq.ParquetFile(path) as file:
             table = file.read_row_group(group, columns=["video_sha256", "audio_sha256", "video", "audio"])
-        for row in table.to_pylist():
-            if row["video_sha256"] == video_sha256 and row["audio_sha256"] == audio_sha256:
-                write_atomic(folder / "audio.flac", row["audio"]["bytes"])
-                write_atomic(folder / "clip.mp4", row["video"]["bytes"])
-                return True
+            for row in table.to_pylist():
+                video, audio = row["video"]["bytes"], row["audio"]["bytes"]
+                # The bytes themselves are held to their checksums: a cut that was changed is no cut of ours.
+                if (_sha256(video), _sha256(audio)) == (video_sha256, audio_sha256):
+                    write_atomic(folder / "audio.flac", audio)
+                    write_atomic(folder / "clip.mp4", video)
+                    return True
         return False
 
     return restore
@@ -233,6 +239,10 @@ def _rows(out: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=1, columns=columns):
                 yield from batch.to_pylist()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _cell(row: Mapping[str, Any], name: str) -> str:

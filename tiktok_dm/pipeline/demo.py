@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 def render_demo(params: DemoParams, store: Store, workers: int, progress: BuildProgress) -> Path:
     """Folder with `media/`, `annotations/` and `truth/` of the demo; rendered unless the store has it."""
-    inputs = {"package": __version__, "numpy": importlib.metadata.version("numpy"), "av": importlib.metadata.version("av")}
+    inputs = {
+        "package": __version__,
+        "numpy": importlib.metadata.version("numpy"),
+        "av": importlib.metadata.version("av"),
+    }
     key = content_key("demo", 1, params, inputs)
 
     def make(folder: Path) -> dict[str, Any]:

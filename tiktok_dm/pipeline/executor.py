@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from tiktok_dm.errors import UserError
 
 # Slow to import and wanted by nearly every task: loaded once, before workers are forked from that process.
-_PRELOAD = ["numpy", "av", "PIL.Image", "soundfile", "tiktok_dm.pipeline.executor"]
+_PRELOAD = ["numpy", "av", "PIL.Image", "soundfile", "tiktok_dm.pipeline.executor", "tiktok_dm.pipeline.preload"]
 # One task a worker keeps one core busy; libraries that start a thread per core on top only get into each other's way.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
 # A worker that dies takes its task with it; it may have been another program's fault, so the task gets a second chance.

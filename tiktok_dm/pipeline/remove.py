@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tiktok_dm.errors import UserError
+from tiktok_dm.pipeline.acquire import VERSION
 from tiktok_dm.pipeline.build import LEDGER, LOCK, PLAN, TOMBSTONES, read_tombstones
 from tiktok_dm.pipeline.dataset import dataset_meta, items_from_dataset
 from tiktok_dm.pipeline.export import export
 from tiktok_dm.pipeline.ledger import Entry, Ledger
-from tiktok_dm.pipeline.store import Store, canonical_json, write_atomic
+from tiktok_dm.pipeline.store import Store, canonical_json, content_key, write_atomic
 
 KINDS = ("compilation", "clip", "song")
 
@@ -93,10 +94,8 @@ def _forget(work: Path, keys: list[dict[str, str]], compilation_id: int | None, 
         for stage, key in of_clip.items():
             store.drop(stage, key)
     if compilation_id is not None:
-        from tiktok_dm.pipeline.store import content_key
-
         source = next(row["source"] for row in rows if row.get("item") == f"compilation:{compilation_id}")
         height = rows[0]["parameters"]["max_height"]
-        store.drop("acquire", content_key("acquire", 1, {"max_height": height}, {"url": source}))
+        store.drop("acquire", content_key("acquire", VERSION, {"max_height": height}, {"url": source}))
     shutil.rmtree(work / "tmp", ignore_errors=True)
     (work / "finished.json").unlink(missing_ok=True)

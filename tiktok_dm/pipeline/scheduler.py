@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from tiktok_dm.errors import DiskFull, Gone, MediaError, is_no_room
 from tiktok_dm.pipeline import stages
+from tiktok_dm.pipeline.acquire import VERSION as ACQUIRE_VERSION
 from tiktok_dm.pipeline.acquire import AcquireParams, StopAsking, acquire_local, acquire_url
 from tiktok_dm.pipeline.executor import Executor
 from tiktok_dm.pipeline.ledger import Entry, Ledger, entry_for
@@ -129,10 +130,12 @@ class Scheduler:
         if source.file is not None:
             stat = source.file.stat()
             identity = {"file": str(source.file.resolve()), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-            key = content_key("acquire", 1, None, identity)
+            key = content_key("acquire", ACQUIRE_VERSION, None, identity)
             self._push("acquire", key, 0, _acquire_local, (self.store.root, key, source.file), done)
         elif source.url:
-            key = content_key("acquire", 1, {"max_height": self.plan.parameters.max_height}, {"url": source.url})
+            key = content_key(
+                "acquire", ACQUIRE_VERSION, {"max_height": self.plan.parameters.max_height}, {"url": source.url}
+            )
             future = downloads.submit(self._download, source.url, key)
             self._running[future] = done
         else:

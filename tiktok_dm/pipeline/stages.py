@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tiktok_dm.errors import Filtered
+from tiktok_dm.errors import Filtered, MediaError
 from tiktok_dm.pipeline import music, poses, segment
 from tiktok_dm.pipeline.plan import Parameters, PlannedClip
 from tiktok_dm.pipeline.store import Store, content_key
@@ -44,7 +44,9 @@ def run_segment(root: Path, key: str, source: Path, clip: PlannedClip, parameter
     """Cut one clip; runs in a worker."""
     assert clip.start_s is not None and clip.end_s is not None
     start_s, end_s = clip.start_s, clip.end_s
-    return _run(root, "segment", key, lambda out: segment.segment(source, start_s, end_s, parameters.segment, out))
+    return _run(
+        root, "segment", key, source, lambda out: segment.segment(source, start_s, end_s, parameters.segment, out)
+    )
 
 
 def run_poses(root: Path, key: str, folder: Path, record: dict[str, Any], parameters: Parameters) -> dict[str, Any]:
@@ -54,6 +56,7 @@ def run_poses(root: Path, key: str, folder: Path, record: dict[str, Any], parame
         root,
         "poses",
         key,
+        folder / "clip.mp4",
         lambda out: poses.poses(folder / "clip.mp4", box, record["duration_s"], parameters.poses, out),
     )
 
@@ -62,10 +65,12 @@ def run_music(root: Path, key: str, folder: Path, record: dict[str, Any], parame
     """Describe one clip's music; runs in a worker."""
     if not record["has_audio"]:
         raise Filtered("the source has no sound")
-    return _run(root, "music", key, lambda out: music.music(folder / "audio.flac", parameters.music, out))
+    return _run(
+        root, "music", key, folder / "audio.flac", lambda out: music.music(folder / "audio.flac", parameters.music, out)
+    )
 
 
-def _run(root: Path, stage: str, key: str, make: Any) -> dict[str, Any]:
+def _run(root: Path, stage: str, key: str, source: Path, make: Any) -> dict[str, Any]:
     """Run a stage through the store; a `Filtered` verdict is kept there and raised again by every later build."""
     store = Store(root)
 
@@ -76,6 +81,9 @@ def _run(root: Path, stage: str, key: str, make: Any) -> dict[str, Any]:
             for path in folder.iterdir():
                 path.unlink()
             return {FILTERED: str(verdict)}
+        except MediaError as error:
+            # The ledger is published: a file is named in it, the folders of this machine are not.
+            raise MediaError(str(error).replace(str(source), source.name)) from error
 
     record = store.run(stage, key, guarded)
     if FILTERED in record:

@@ -89,7 +89,7 @@ def make_demo(
                 sums[plan.compilation_id] = job.result()
                 done += len(plan.clips)
                 tell(done, params.clips, f"compilation {plan.compilation_id}")
-    _write_annotations(out / "annotations", params, plans, sums)
+    write_demo_annotations(out / "annotations", params, sums)
     _write_json(out / "truth" / "songs.json", [_song_truth(params, k) for k in range(params.songs)])
     return out
 
@@ -234,20 +234,20 @@ def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
         writer.writerows(rows)
 
 
-def write_demo_annotations(folder: Path, params: DemoParams) -> None:
-    """The annotations of a demo that is not rendered: like those of `make_demo`, without checksums."""
+def write_demo_annotations(folder: Path, params: DemoParams, sums: dict[int, str] | None = None) -> None:
+    """Write the demo's annotations into an existing folder; nothing is rendered.
+
+    Args:
+        folder: for `compilations.csv`, `clips.csv`, `songs.csv`, `dataset.yaml` and `README.md`.
+        params: size and seed.
+        sums: SHA-256 of each compilation's video; the column stays empty where there is no video yet.
+    """
     plans = make_plan(params)
-    _write_annotations(folder, params, plans, {plan.compilation_id: "" for plan in plans})
-
-
-def _write_annotations(
-    folder: Path, params: DemoParams, plans: tuple[CompilationPlan, ...], sums: dict[int, str]
-) -> None:
     numbers = [plan.compilation_id for plan in plans]
     _write_csv(
         folder / "compilations.csv",
         ["compilation_id", "title", "url", "file", "license", "sha256"],
-        [[k, plans[k].title, "", f"compilation_{k}.mp4", LICENSE, sums[k]] for k in numbers],
+        [[k, plans[k].title, "", f"compilation_{k}.mp4", LICENSE, (sums or {}).get(k, "")] for k in numbers],
     )
     _write_csv(
         folder / "clips.csv",

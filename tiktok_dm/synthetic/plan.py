@@ -62,11 +62,11 @@ class DemoParams:
 
         check(
             self.compilations >= 1,
-            f"a demo needs at least one compilation, not {self.compilations}: raise --compilations.",
+            f"a demo needs at least one compilation, not {self.compilations}.",
         )
         check(
             self.clips >= self.compilations,
-            f"{self.clips} clips cannot fill {self.compilations} compilations: ask for one clip a compilation or more.",
+            f"{self.clips} clips cannot fill {self.compilations} compilations: ask for at least as many clips.",
         )
         check(
             1 <= self.songs <= self.clips,

@@ -1,0 +1,12 @@
+"""Imported by the process that workers are forked from: what is slow to load is loaded once, not once a worker."""
+
+import contextlib
+
+import tiktok_dm.pipeline.stages  # noqa: F401
+
+with contextlib.suppress(Exception):  # a worker that needs it will say what is wrong
+    from ai_edge_litert.interpreter import Interpreter  # noqa: F401
+
+    from tiktok_dm.pipeline.music import warm_up
+
+    warm_up()
