@@ -86,7 +86,8 @@ def unavoidable(annotations: Path, media: Path, work: Path) -> dict[str, float]:
 
     In a process of its own, so that imports and model loading are counted as they would be in any program.
     """
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import build; build.measure_parts(*sys.argv[1:])"
+    here = str(Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {here!r}); import build; build.measure_parts(*sys.argv[1:])"
     environment = os.environ | {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     done = subprocess.run(
         [sys.executable, "-c", code, str(annotations), str(media), str(work)],

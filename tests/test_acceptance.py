@@ -74,8 +74,9 @@ def test_rows_equal_the_truth(rows: dict[int, dict[str, Any]], built: tuple[Path
 def test_every_cut_starts_and_ends_on_the_true_frame(
     rows: dict[int, dict[str, Any]], built: tuple[Path, list[dict[str, Any]]]
 ) -> None:
-    import av
     import io
+
+    import av
 
     for clip in built[1]:
         with av.open(io.BytesIO(rows[clip["clip_id"]]["video"]["bytes"])) as container:
@@ -84,7 +85,7 @@ def test_every_cut_starts_and_ends_on_the_true_frame(
 
 
 def test_poses_cover_the_clips(rows: dict[int, dict[str, Any]], built: tuple[Path, list[dict[str, Any]]]) -> None:
-    """Pose found in at least 95 % of the frames of studio clips, 90 % of phone clips, 80 % with all of three dancers."""
+    """A pose in at least 95 % of the frames of studio clips, 90 % of phone clips; all three dancers in 80 %."""
     for clip in built[1]:
         pose = np.asarray(rows[clip["clip_id"]]["pose"], dtype=np.float32)
         present = (pose[..., 2] > 0).sum(axis=2) >= 8
@@ -124,8 +125,9 @@ def test_split_is_by_song(rows: dict[int, dict[str, Any]]) -> None:
 def test_segments_tile_the_clips(
     built: tuple[Path, list[dict[str, Any]]], rows: dict[int, dict[str, Any]], tmp_path: Path
 ) -> None:
-    import datasets
     import io
+
+    import datasets
     import soundfile
 
     loaded = datasets.load_dataset(str(built[0]), "segments", cache_dir=str(tmp_path))

@@ -74,7 +74,8 @@ def test_asking_for_help_loads_nothing_heavy() -> None:
     code = (
         "import sys; from tiktok_dm import cli\n"
         "try: cli.app(['--help'])\nexcept SystemExit: pass\n"
-        "print([m for m in ('torch', 'pandas', 'librosa', 'datasets', 'yt_dlp', 'av') if m in sys.modules], file=sys.stderr)"
+        "heavy = [m for m in ('torch', 'pandas', 'librosa', 'datasets', 'yt_dlp', 'av') if m in sys.modules]\n"
+        "print(heavy, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stderr.strip() == "[]"

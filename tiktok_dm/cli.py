@@ -159,10 +159,10 @@ def build(
         cost = plan.cost()
         cpu = cost["cpu_s_segment"] + cost["cpu_s_poses"] + cost["cpu_s_music"]
         print(
-            f"{plan.name}: {len(plan.buildable)} of {len(plan.clips)} clips can be built, {cost['video_s']:.0f} s of video "
-            f"from {len(plan.sources)} compilations, {cost['downloads']:.0f} to download. About {cpu / 60:.1f} minutes of "
-            f"processor time ({cost['cpu_s_poses'] / 60:.1f} for poses) and {cost['disk_bytes'] / 1e6:.0f} MB. "
-            "Nothing was written.",
+            f"{plan.name}: {len(plan.buildable)} of {len(plan.clips)} clips can be built, {cost['video_s']:.0f} s of "
+            f"video from {len(plan.sources)} compilations, {cost['downloads']:.0f} to download. About {cpu / 60:.1f} "
+            f"minutes of processor time ({cost['cpu_s_poses'] / 60:.1f} for poses) and "
+            f"{cost['disk_bytes'] / 1e6:.0f} MB. Nothing was written.",
             file=sys.stderr,
         )
         for reason in excluded:
@@ -191,7 +191,8 @@ def build(
     if done.counts.get("failed"):
         if not as_json:
             _complain(
-                f"{done.counts['failed']} clips failed; {done.out / 'ledger.jsonl'} says why; the next run tries them again"
+                f"{done.counts['failed']} clips failed; {done.out / 'ledger.jsonl'} says why; "
+                "the next run tries them again"
             )
         raise typer.Exit(SOME_FAILED)
     return None
@@ -251,7 +252,8 @@ def remove(
         raise UserError("name exactly one of --source ID, --clip ID, --song ID")
     gone = remove_item(out, *given[0], reason)
     print(
-        f"{out}: {given[0][0]} {given[0][1]} is out ({len(gone)} clips: {', '.join(map(str, gone))}); its tombstone stays"
+        f"{out}: {given[0][0]} {given[0][1]} is out ({len(gone)} clips: {', '.join(map(str, gone))}); "
+        "its tombstone stays"
     )
 
 

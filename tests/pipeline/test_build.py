@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiktok_dm.pipeline.verify import verify
 
 from tests.pipeline.build_factory import CLIPS, options, tree, use_one_person, write_annotations, write_film
 from tiktok_dm.errors import DiskFull, Gone, ProblemsError, UserError
@@ -19,6 +18,7 @@ from tiktok_dm.pipeline.acquire import StopAsking
 from tiktok_dm.pipeline.build import build, plan_build
 from tiktok_dm.pipeline.plan import parse_only
 from tiktok_dm.pipeline.remove import remove
+from tiktok_dm.pipeline.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -352,7 +352,7 @@ def test_two_builds_of_one_folder_do_not_mix(root: Path) -> None:
 
 def test_annotations_without_times_say_what_to_do(tmp_path: Path) -> None:
     released = Path(__file__).resolve().parents[2] / "annotations" / "tiktok_dm"
-    with pytest.raises(UserError, match="none of the 445 clips .* annotations fetch"):
+    with pytest.raises(UserError, match=r"none of the 445 clips .* annotations fetch"):
         build(options(tmp_path, annotations=released, media=None))
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out.work").exists()

@@ -52,6 +52,23 @@ def test_a_dancer_who_was_lost_comes_back_with_the_same_id_and_the_gap_is_bridge
     np.testing.assert_allclose(poses[[19, 26], 1, :, 2], 0.9, rtol=1e-6)
 
 
+def test_a_dancer_noticed_late_is_followed_back_to_where_they_came_in() -> None:
+    """The detector looks at pictures 20 and 26; someone who comes at 21 is noticed at 26, and known from 21 on."""
+
+    def people(k: int) -> list:
+        seen = [(person(150, 120, 160), 0.9, 1.0)]
+        return [*seen, (person(400 + k, 120), 0.9, 1.0)] if k >= 21 else seen
+
+    estimator = Invented(people)
+    poses = estimate_poses(numbered(50), BOX, estimator, TrackingParams(smooth=False, settle=15, detect_every=6))
+    assert (poses[:, 1, :, 2] > 0).all(axis=1).tolist() == [False] * 21 + [True] * 29
+    np.testing.assert_array_equal(poses[21:, 1, 8, 0], 400 + np.arange(21, 50))
+    short = estimate_poses(numbered(50), BOX, estimator, TrackingParams(smooth=False, look_back=5))
+    assert (short[:, 1, 8, 2] > 0).sum() == 27, "at 28 they were seen three times; 23 to 27 are remembered"
+    one_by_one = estimate_poses(numbered(50), BOX, estimator, TrackingParams(smooth=False, look_back=0))
+    assert (one_by_one[:, 1, 8, 2] > 0).sum() == 24
+
+
 def test_long_gaps_stay_empty() -> None:
     def people(k: int) -> list:
         return [] if 20 <= k < 35 else [(person(300, 120), 0.9, 1.0)]

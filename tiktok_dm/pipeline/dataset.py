@@ -1,4 +1,4 @@
-"""Between the stages' records and the exported dataset: the lock, the rows to be, and the way back from a finished dataset.
+"""Between the stages' records and the exported dataset: the lock, the rows to be, and the way back from a dataset.
 
 `lock.json` holds what was found and which tools found it, and every stage record of every clip: with it and the Parquet
 files a dataset can be exported again after its work folder is gone.
@@ -61,7 +61,8 @@ def clip_items(plan: Plan, outcome: Outcome, store: Store) -> list[ClipItem]:
             continue
         source = outcome.sources[clip.compilation_id]
         cut = store.folder("segment", state.keys["segment"])
-        assert clip.start_s is not None and clip.end_s is not None
+        assert clip.start_s is not None
+        assert clip.end_s is not None
         items.append(
             ClipItem(
                 clip_id=clip.clip_id,
@@ -199,7 +200,7 @@ def items_from_dataset(out: Path, lock: Mapping[str, Any], scratch: Path) -> lis
 
 
 def restorer(out: Path, work: Path) -> Callable[[str, str | None, Path], bool]:
-    """A function that brings back a cut's files from the dataset in `out`, by their checksums; it says whether it could."""
+    """A function that brings back a cut's files from the dataset in `out`, by checksum; it says whether it could."""
     index: dict[str, tuple[Path, int]] | None = None
 
     def restore(video_sha256: str, audio_sha256: str | None, folder: Path) -> bool:
@@ -245,7 +246,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _cell(row: Mapping[str, Any], name: str) -> str:
+def _cell(row: Mapping[Any, Any], name: str) -> str:
     import pandas as pd
 
     value = row.get(name)

@@ -202,11 +202,12 @@ def make_plan(
     table = annotations.splits
     if table is None:
         table = assign_splits(annotations.clips, parameters.test_fraction, parameters.seed)
-    split_of = dict(zip(table["song_id"].astype(int), table["split"].astype(str), strict=True))
+    split_of: dict[int, str] = dict(zip(table["song_id"].astype(int), table["split"].astype(str), strict=True))
     gone = {(str(t["kind"]), int(t["id"])): str(t["reason"]) for t in tombstones}
     chosen = parse_only(only)
 
     clips = []
+    row: Any
     for row in annotations.clips.sort_values("clip_id").itertuples(index=False):
         clip_id, compilation_id, song_id = int(row.clip_id), int(row.compilation_id), int(row.song_id)
         if chosen and not (

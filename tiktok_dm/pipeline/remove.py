@@ -1,7 +1,7 @@
 """`tiktok-dm remove`: take a source, a clip or a song out of a dataset on request, and keep it out.
 
-A tombstone stays in the dataset, so that no later build of this folder brings the item back. Not for curation: what does
-not belong in a dataset from the start is left out of its annotations.
+A tombstone stays in the dataset, so that no later build of this folder brings the item back. Not for curation: what
+does not belong in a dataset from the start is left out of its annotations.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -142,9 +143,8 @@ class Scheduler:
             failed: Future = Future()
             failed.set_exception(
                 MediaError(
-                    f"compilation {source.compilation_id} has no link in the annotations and no file in the media folder"
-                    + (f" (looked for {source.source})" if source.source else "")
-                    + ": add one of them"
+                    f"compilation {source.compilation_id} has no link in the annotations and no file in the media "
+                    "folder" + (f" (looked for {source.source})" if source.source else "") + ": add one of them"
                 )
             )
             done(failed)
@@ -199,9 +199,9 @@ class Scheduler:
         key = state.keys["segment"] = stages.segment_key(clip, sha256, self.plan.parameters)
         record = self.store.record("segment", key)
         folder = self.store.folder("segment", key)
-        if record is not None and stages.FILTERED not in record and not (folder / "clip.mp4").exists():
-            if not self.restore(record["video_sha256"], record["audio_sha256"], folder):
-                self.store.drop("segment", key)
+        cleaned = record is not None and stages.FILTERED not in record and not (folder / "clip.mp4").exists()
+        if cleaned and record and not self.restore(record["video_sha256"], record["audio_sha256"], folder):
+            self.store.drop("segment", key)
         args = (self.store.root, key, self.paths[clip.compilation_id], clip, self.plan.parameters)
         cost = (clip.end_s or 0) - (clip.start_s or 0)
         self._push("segment", key, cost, stages.run_segment, args, lambda future: self._segmented(state, future))
@@ -219,7 +219,7 @@ class Scheduler:
         for stage, run in (("poses", stages.run_poses), ("music", stages.run_music)):
             key = state.keys.get(stage, "")
             args = (self.store.root, key, folder, record, parameters)
-            self._push(stage, key, cost, run, args, lambda f, stage=stage: self._described(state, stage, f))
+            self._push(stage, key, cost, run, args, partial(self._described, state, stage))
 
     def _described(self, state: ClipState, stage: str, future: Future) -> None:
         if self._failed(state, stage, future):

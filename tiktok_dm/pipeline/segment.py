@@ -1,7 +1,7 @@
 """The segment stage: one exact cut of a compilation, its sound for the models, and where the picture proper is.
 
-How a cut is exact is `tiktok_dm.media`'s matter, what decoration is `tiktok_dm.content_box`'s. Not for 2-s segments: the
-export tiles clips into those.
+How a cut is exact is `tiktok_dm.media`'s matter, what decoration is `tiktok_dm.content_box`'s. Not for 2-s segments:
+the export tiles clips into those.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def segment(source: Path, start_s: float, end_s: float, params: SegmentParams, o
             round(duration_s * sample_rate) samples, cut from the source and not from the clip's AAC).
 
     Returns:
-        The record: start_s, end_s, duration_s, n_frames, width, height, fps, has_audio, content_box (x, y, width, height
-        in px of the stored picture), content_box_confidence, video_sha256, audio_sha256 (None without sound), start_pts,
-        end_pts, time_base (of the source).
+        The record: start_s, end_s, duration_s, n_frames, width, height, fps, has_audio, content_box (x, y, width,
+        height in px of the stored picture), content_box_confidence, video_sha256, audio_sha256 (None without sound),
+        start_pts, end_pts, time_base (of the source).
 
     Raises:
         MediaError: the source cannot be read, or ends before the clip does.

@@ -1,4 +1,4 @@
-"""The stages under one roof: how each is keyed, and how a worker runs one. The stages themselves know nothing of keys."""
+"""The stages under one roof: how each is keyed, and how a worker runs one. The stages know nothing of keys."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def music_key(segment_record: Mapping[str, Any], parameters: Parameters) -> str:
 
 def run_segment(root: Path, key: str, source: Path, clip: PlannedClip, parameters: Parameters) -> dict[str, Any]:
     """Cut one clip; runs in a worker."""
-    assert clip.start_s is not None and clip.end_s is not None
+    assert clip.start_s is not None
+    assert clip.end_s is not None
     start_s, end_s = clip.start_s, clip.end_s
     return _run(
         root, "segment", key, source, lambda out: segment.segment(source, start_s, end_s, parameters.segment, out)

@@ -1,7 +1,7 @@
 """Stage outputs under content keys: a key exists only when its output is complete.
 
-A key is the SHA-256 of a stage's name and version, its parameters and its inputs' checksums. An output folder is written
-beside its place and renamed into it, so a build that is stopped anywhere never leaves a half-made output under a key.
+A key is the SHA-256 of a stage's name and version, its parameters and its inputs' checksums. An output folder is
+written beside its place and renamed into it, so a build that is stopped anywhere never leaves a half-made output under a key.
 Not for the finished dataset: that is `export`.
 """
 
@@ -25,7 +25,7 @@ _COUNTER = itertools.count()
 
 
 def canonical_json(value: Any) -> str:
-    """`value` as JSON that is the same for equal values: sorted keys, no spaces, dataclasses as dicts, paths as text."""
+    """`value` as JSON, the same text for equal values: sorted keys, no spaces, dataclasses as dicts, paths as text."""
 
     def plain(item: Any) -> Any:
         if is_dataclass(item) and not isinstance(item, type):

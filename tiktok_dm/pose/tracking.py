@@ -142,7 +142,7 @@ def estimate_poses(
     """Poses of every dancer in a clip.
 
     Args:
-        frames: (seconds, RGB picture) on the 30-fps grid.
+        frames: (seconds, RGB picture) on the 30-fps grid; the last few are kept, so none may be overwritten.
         content_box: x, y, width, height in px; nothing outside it is looked at.
         estimator: finds people and joints.
         params: of the tracker.
