@@ -202,7 +202,9 @@ def make_plan(
     table = annotations.splits
     if table is None:
         table = assign_splits(annotations.clips, parameters.test_fraction, parameters.seed)
-    split_of: dict[int, str] = dict(zip(table["song_id"].astype(int), table["split"].astype(str), strict=True))
+    split_of: dict[int, str] = {
+        int(song): str(split) for song, split in zip(table["song_id"], table["split"], strict=True)
+    }
     gone = {(str(t["kind"]), int(t["id"])): str(t["reason"]) for t in tombstones}
     chosen = parse_only(only)
 

@@ -131,7 +131,7 @@ def table(rows: Sequence[Mapping[str, Any]], config: str) -> pa.Table:
 
 
 def arrow_bytes(paths: Sequence[Path], config: str) -> int:
-    """`num_bytes` of a split's files, as `datasets` counts it: by its own writer, fed as its Parquet builder feeds it."""
+    """`num_bytes` of a split's files as `datasets` counts it: by its own writer, fed as its Parquet builder does."""
     import pyarrow as pa
     import pyarrow.dataset
     from datasets.arrow_writer import ArrowWriter

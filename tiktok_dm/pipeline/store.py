@@ -1,7 +1,8 @@
 """Stage outputs under content keys: a key exists only when its output is complete.
 
 A key is the SHA-256 of a stage's name and version, its parameters and its inputs' checksums. An output folder is
-written beside its place and renamed into it, so a build that is stopped anywhere never leaves a half-made output under a key.
+written beside its place and renamed into it, so a build that is stopped anywhere never leaves a half-made output under
+a key.
 Not for the finished dataset: that is `export`.
 """
 
