@@ -147,8 +147,10 @@ def test_the_card_counts_as_datasets_counts(
     """num_bytes and num_examples of a build that reads the files without the card; a shard a row, some, one in all."""
     import datasets
 
+    # Nine clips more, so that files have row groups of eight rows, of several, and of one.
     out = tmp_path / "many"
-    export(items, out, META, max_shard_mb=max_shard_mb)
+    more = [replace(items[0], clip_id=n, song_id=n) for n in range(10, 19)]
+    export([*items, *more], out, META, max_shard_mb=max_shard_mb)
     told = datasets.load_dataset_builder(str(out), config).info.splits
     files = {split: [str(p) for p in sorted((out / "data" / config).glob(f"{split}-*"))] for split in told}
     read = datasets.load_dataset("parquet", data_files=files)

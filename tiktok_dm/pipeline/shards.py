@@ -136,11 +136,14 @@ def arrow_bytes(paths: Sequence[Path], config: str) -> int:
     import pyarrow.dataset
     from datasets.arrow_writer import ArrowWriter
 
-    columns = features(config)
-    writer = ArrowWriter(features=columns, stream=_Nowhere())
+    writer = ArrowWriter(features=features(config), stream=_Nowhere())
+    # Without this the whole file is fetched into memory ahead of its batches.
+    lazily = pyarrow.dataset.ParquetFileFormat(
+        default_fragment_scan_options=pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
+    )
     for path in paths:
         with open(path, "rb") as file:
-            fragment = pyarrow.dataset.ParquetFileFormat().make_fragment(file)
+            fragment = lazily.make_fragment(file)
             if not fragment.row_groups:
                 continue
             rows = fragment.row_groups[0].num_rows

@@ -235,7 +235,7 @@ def _hide(
 
     The landmark model has seen one person a crop; with two it mixes their joints and slides from one to the other.
     """
-    cell = 4
+    cell = 8  # px; a border of this coarseness is fine enough
     centres = np.arange(cell / 2, _CROP_SIZE, cell)
     grid = np.stack(np.meshgrid(centres, centres), axis=-1) @ to_picture[:, :2].T + to_picture[:, 2]
 
@@ -246,23 +246,25 @@ def _hide(
 
     own = distance(_spine(region))
     hidden = np.any([distance(_spine(other)) < own for other in neighbours], axis=0)
-    picture[np.kron(hidden, np.ones((cell, cell), dtype=bool))] = 0.5
+    cells = _CROP_SIZE // cell
+    picture.reshape(cells, cell, cells, cell, 3).swapaxes(1, 2)[hidden] = 0.5
 
 
 def _refine(points: NDArray[np.float32], heatmap: NDArray[np.float32]) -> NDArray[np.float32]:
     """Move regressed points (39, 2, crop px) to the centre of mass of their heatmaps (64, 64, 39) close by."""
     cells = heatmap.shape[0]
     stride = _CROP_SIZE / cells
-    out = points.copy()
-    for n, (x, y) in enumerate(points):
-        column, row = int(x / stride), int(y / stride)
-        if not (0 <= column < cells and 0 <= row < cells):
-            continue
-        r0, c0 = max(0, row - _HEATMAP_KERNEL), max(0, column - _HEATMAP_KERNEL)
-        window = _sigmoid(heatmap[r0 : row + _HEATMAP_KERNEL + 1, c0 : column + _HEATMAP_KERNEL + 1, n])
-        if window.max() < 0.5:
-            continue
-        total = window.sum()
-        out[n, 0] = (window.sum(axis=0) @ (np.arange(window.shape[1]) + c0)) / total * stride
-        out[n, 1] = (window.sum(axis=1) @ (np.arange(window.shape[0]) + r0)) / total * stride
-    return out
+    reach = np.arange(-_HEATMAP_KERNEL, _HEATMAP_KERNEL + 1)
+    cell = np.trunc(points / stride).astype(np.int64)
+    columns, rows = cell[:, 0, None, None] + reach, cell[:, 1, None, None] + reach[:, None]  # (39, 1, 7), (39, 7, 1)
+    inside = (columns >= 0) & (columns < cells) & (rows >= 0) & (rows < cells)
+    last = cells - 1
+    logits = heatmap[rows.clip(0, last), columns.clip(0, last), np.arange(len(points))[:, None, None]]
+    weights = np.where(inside, _sigmoid(logits), 0)
+    # A point outside the crop, or one that no cell near by is sure of, stays where the regression put it.
+    sure = ((cell >= 0) & (cell < cells)).all(axis=1) & (weights.max(axis=(1, 2)) >= 0.5)
+    total = np.maximum(weights.sum(axis=(1, 2)), 1e-9)
+    centre = (
+        np.stack([(weights * columns).sum(axis=(1, 2)), (weights * rows).sum(axis=(1, 2))], axis=1) / total[:, None]
+    )
+    return np.where(sure[:, None], centre * stride, points)

@@ -110,10 +110,6 @@ HALPE_26 = _skeleton(
 
 SKELETONS = {skeleton.name: skeleton for skeleton in (BODY_25, BLAZEPOSE_33, COCO_17, HALPE_26)}
 
-# The small toe lies beside the big toe, across the foot, at about a third of the foot's length: the mean of the
-# feet of standing adults. Used only where a skeleton has a big toe and a heel but no small toe.
-_SMALL_TOE_SHARE = 1 / 3
-
 
 def _present(pose: Pose) -> NDArray[np.bool_]:
     return pose[..., 2] > 0
