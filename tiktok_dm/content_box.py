@@ -260,6 +260,9 @@ def _window(pictures: np.ndarray) -> tuple[float, float, float, float, float] | 
                 (slice(y0, y1), slice(outer[1], min(width, outer[1] + near))),
                 (slice(0, max(0, y0 - margin)), slice(0, width)),
                 (slice(min(height, y1 + margin), height), slice(0, width)),
+                # Legs that go on below a mirror or a door that looks like a window.
+                (slice(max(0, y0 - near), max(0, y0 - margin)), slice(x0, x1)),
+                (slice(min(height, y1 + margin), min(height, y1 + near)), slice(x0, x1)),
             ]
             if not _is_decoration(activity, detail, (x0, y0, x1, y1), parts):
                 continue

@@ -18,7 +18,7 @@ from export_factory import CLIPS, META, changed, make_items, private_cache, with
 from tiktok_dm import schema
 from tiktok_dm.errors import DiskFull
 from tiktok_dm.pipeline import export as module
-from tiktok_dm.pipeline.export import ClipItem, export, file_table, n_segments, pad_dancers
+from tiktok_dm.pipeline.export import ClipItem, export, file_table, pad_dancers
 from tiktok_dm.reading import features, open_dataset
 
 
@@ -323,7 +323,7 @@ def test_a_full_disk_leaves_the_earlier_dataset(
     [(0.0, 0), (1.998, 0), (1.9991, 1), (2.0, 1), (3.99, 1), (3.9995, 2), (4.0, 2), (12.5, 6), (28.0, 14)],
 )
 def test_segments_in_a_duration(duration_s: float, count: int) -> None:
-    assert n_segments(duration_s) == count
+    assert schema.whole_segments(duration_s) == count
 
 
 def test_padding_keeps_the_largest_five() -> None:

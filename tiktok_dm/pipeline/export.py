@@ -32,9 +32,6 @@ REPORT = "report.html"
 DATA = "data"
 STAGING = ".export"  # beside the files it becomes, so that moving is a rename
 
-# A clip's last frame may end a little before a segment's: container time bases round to a millisecond.
-_DURATION_TOLERANCE_S = 1e-3
-
 
 @dataclass(frozen=True)
 class ClipItem:
@@ -71,7 +68,7 @@ class ClipItem:
     @property
     def n_segments(self) -> int:
         """How many whole segments tile the clip."""
-        return n_segments(float(self.segment["duration_s"]))
+        return schema.whole_segments(float(self.segment["duration_s"]))
 
     @property
     def pose_model(self) -> str:
@@ -114,11 +111,6 @@ class DatasetMeta:
     pose_accuracy: Mapping[str, float] | None = None
     planned: Sequence[Mapping[str, Any]] = ()
     sources: Mapping[int, str] = field(default_factory=dict)
-
-
-def n_segments(duration_s: float) -> int:
-    """How many 2-s segments tile a clip of `duration_s` seconds; a shorter rest is dropped."""
-    return max(0, math.floor((duration_s + _DURATION_TOLERANCE_S) / schema.SEGMENT_S + 1e-9))
 
 
 def export(

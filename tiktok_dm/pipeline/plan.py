@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TIME_BASE = 1_000_000
 
 # Rough processor seconds on one 2020s server core, from `benchmarks/build.py`; only for the estimate of a dry run.
-_CPU_S_PER_VIDEO_S = {"segment": 0.8, "music": 0.06}
+_CPU_S_PER_VIDEO_S = {"segment": 0.3, "music": 0.01}
 _CPU_S_PER_DANCER_FRAME = 0.024
 _BYTES_PER_VIDEO_S = 200_000
 

@@ -19,7 +19,7 @@ import numpy as np
 from tiktok_dm import schema
 from tiktok_dm.errors import UserError
 from tiktok_dm.pipeline.checks import clip_problems, digest
-from tiktok_dm.pipeline.export import CARD, DATA, MANIFEST, dataset_files, n_segments
+from tiktok_dm.pipeline.export import CARD, DATA, MANIFEST, dataset_files
 from tiktok_dm.pipeline.shards import array_values
 from tiktok_dm.pipeline.store import sha256_file
 from tiktok_dm.reading import decode_audio, features, missing_decoder
@@ -268,7 +268,7 @@ def _clip_findings(row: Mapping[str, Any], shard: _Shard, seen: _Seen, decode: b
     seen.start_ms = max(seen.start_ms, 1000 * abs(offsets[0]))
     seen.sync_ms = max(seen.sync_ms, 1000 * abs(offsets[1]))
     shared = {name: row[name] for name in ("clip_id", "compilation_id", "song_id", "split", "n_dancers")}
-    count = n_segments(row["duration_s"])
+    count = schema.whole_segments(row["duration_s"])
     for k in range(count):
         name = schema.segment_id(row["compilation_id"], row["song_id"], clip_id, k + 1)
         motion = row["pose"][k * schema.SEGMENT_POSES : (k + 1) * schema.SEGMENT_POSES, 0]
