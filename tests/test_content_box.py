@@ -136,6 +136,19 @@ def test_still_surroundings_with_upright_edges_are_no_decoration() -> None:
     assert found(pictures) == (0, 0, WIDTH, HEIGHT)
 
 
+def test_a_mirror_behind_the_dancer_is_no_window() -> None:
+    """Upright edges of a usual window's shape, but the dancer's legs go on below them."""
+    pictures = np.full((N, HEIGHT, WIDTH, 3), 150, np.uint8)
+    pictures[:, 190:] = 120
+    pictures[:, 20:190, 192:288] = 190  # the mirror
+    for i, picture in enumerate(pictures):
+        sway = round(10 * np.sin(i))
+        picture[40:110, 225 + sway : 255 + sway] = (200, 60, 60)
+        picture[110:250, 222 + sway // 2 : 236 + sway] = picture[110:250, 244 + sway : 258 + sway] = (30, 30, 60)
+        picture[60 + sway : 70 + sway, 200:280] = (210, 160, 130)
+    assert found(pictures) == (0, 0, WIDTH, HEIGHT)
+
+
 def test_two_scenes_side_by_side_stay_whole() -> None:
     pictures = np.concatenate([scene(240, HEIGHT, 1), scene(240, HEIGHT, 2) // 2], axis=2)
     assert found(pictures) == (0, 0, WIDTH, HEIGHT)

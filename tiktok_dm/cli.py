@@ -36,9 +36,6 @@ def main() -> None:
     except UserError as error:
         _complain(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        _complain("stopped; run the same command again to go on from here")
-        sys.exit(130)
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - whoever read our output has left
         sys.exit(1)
@@ -168,7 +165,11 @@ def build(
         for reason in excluded:
             print(f"  not buildable: {reason}", file=sys.stderr)
         return None
-    done = builds.build(options)
+    try:
+        done = builds.build(options)
+    except KeyboardInterrupt:
+        _complain("stopped; run the same command again to go on from here")
+        raise typer.Exit(130) from None
     if as_json:
         _print_json(
             {

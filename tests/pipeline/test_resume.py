@@ -76,6 +76,7 @@ def test_stopped_by_the_keyboard_it_says_how_to_go_on(tmp_path: Path) -> None:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
     text, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, text
+    # A shell shows 130 for both: an exit code, or an end by the very signal, as Python makes of it in some places.
+    assert process.returncode in (130, -signal.SIGINT), text
     assert "run the same command again" in text
     assert "Traceback" not in text

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from tiktok_dm import __version__
 from tiktok_dm.errors import UserError
 from tiktok_dm.pipeline.acquire import AcquireParams
-from tiktok_dm.pipeline.plan import Parameters, Plan, make_plan
+from tiktok_dm.pipeline.plan import Parameters, Plan, make_plan, parse_only
 from tiktok_dm.pipeline.progress import BuildProgress
 from tiktok_dm.pipeline.store import Store, canonical_json, write_atomic
 from tiktok_dm.synthetic import DemoParams
@@ -103,6 +103,7 @@ def build(options: BuildOptions) -> BuildResult:
         DiskFull: no room; what is finished is kept.
     """
     _check_out(options.out)
+    parse_only(options.only)  # a slip in it should not cost the rendering of a demo first
     request = _request_key(options)
     done = _finished(options, request)
     if done is not None:
