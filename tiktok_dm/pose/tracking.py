@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from tiktok_dm.pose.assembly import SHORTEST_PIECE, Track, TrackingParams, assemble, pose_distance
 from tiktok_dm.pose.estimator import Detection, Estimator, Picture, Region
@@ -81,6 +80,8 @@ class Tracker:
 
     def step(self, observations: Sequence[Observation]) -> None:
         """Take in everyone seen in this picture and go on to the next."""
+        from scipy.optimize import linear_sum_assignment
+
         params = self.params
         valid = [o for o in observations if o.score >= params.min_score and (o.pose[:, 2] > 0).sum() >= 3]
         kept = self._without_doubles(valid)

@@ -19,8 +19,9 @@ import numpy as np
 from tiktok_dm.synthetic import raster
 from tiktok_dm.synthetic.instruments import SAMPLE_RATE
 from tiktok_dm.synthetic.music import make_song
+from tiktok_dm.synthetic.params import DemoParams
 from tiktok_dm.synthetic.performance import beats_of, joints_px, pictures, sound
-from tiktok_dm.synthetic.plan import CompilationPlan, DemoParams, make_plan
+from tiktok_dm.synthetic.plan import CompilationPlan, make_plan
 from tiktok_dm.synthetic.scene import make_decoration, make_title_card
 
 Progress = Callable[[int, int, str], None]

@@ -17,7 +17,8 @@ from tiktok_dm.synthetic.choreography import dance
 from tiktok_dm.synthetic.figure import Camera, dress, projected
 from tiktok_dm.synthetic.instruments import SAMPLE_RATE
 from tiktok_dm.synthetic.music import make_song, render_song
-from tiktok_dm.synthetic.plan import SHORTEST, ClipPlan, DemoParams, make_plan
+from tiktok_dm.synthetic.params import DemoParams
+from tiktok_dm.synthetic.plan import SHORTEST, ClipPlan, make_plan
 from tiktok_dm.synthetic.scene import make_room
 
 POSE_FPS = 30
