@@ -27,6 +27,8 @@ VERSION = 1
 
 # Loudness after ITU-R BS.1770 looks at blocks of 400 ms; nothing shorter has one.
 _LOUDNESS_BLOCK_S = 0.4
+_FFT = 2048  # librosa's own window of the onset strength, samples
+_BLOCK_FRAMES = 1024
 # Whatever repeats in less than this may be anything.
 _SHORTEST_PULSE_S = 1.5
 
@@ -109,7 +111,16 @@ def music(audio: Path, params: MusicParams, out: Path) -> dict[str, Any]:
 
 def _envelopes(librosa: ModuleType, samples: np.ndarray, params: MusicParams) -> tuple[np.ndarray, np.ndarray]:
     """librosa's onset strength, float32 (n,), over all mel bands and over those under 200 Hz alone."""
-    mel = librosa.feature.melspectrogram(y=samples, sr=params.sample_rate, hop_length=params.hop_length)
+    # In blocks of frames: a spectrogram of a whole clip would be many times the clip.
+    padded = np.pad(samples, _FFT // 2)
+    count = 1 + len(samples) // params.hop_length
+    options = {"sr": params.sample_rate, "n_fft": _FFT, "hop_length": params.hop_length, "center": False}
+    blocks = []
+    for first in range(0, count, _BLOCK_FRAMES):
+        last = min(count, first + _BLOCK_FRAMES) - 1
+        part = padded[first * params.hop_length : last * params.hop_length + _FFT]
+        blocks.append(librosa.feature.melspectrogram(y=part, **options))
+    mel = np.concatenate(blocks, axis=1)
     decibels = librosa.power_to_db(mel)
     centres = librosa.mel_frequencies(n_mels=len(mel), fmax=params.sample_rate / 2)
     options = {"sr": params.sample_rate, "hop_length": params.hop_length}

@@ -20,7 +20,7 @@ from tiktok_dm.pose.assembly import TrackingParams
 from tiktok_dm.pose.estimator import Picture, get_estimator
 from tiktok_dm.pose.tracking import estimate_poses
 
-VERSION = "1"
+VERSION = 1
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tiktok_dm import media
 from tiktok_dm.content_box import find_content_box
 from tiktok_dm.schema import SAMPLE_RATE
 
-VERSION = "1"
+VERSION = 1
 
 # Pictures in which the content box is looked for, spread over the clip.
 _SAMPLED = 32
