@@ -206,22 +206,17 @@ def verify(out: Dataset, as_json: Json = False) -> None:
 
     report = verify_dataset(out)
     if as_json:
-        _print_json(
-            {
-                "ok": not report.findings,
-                "findings": [str(f) for f in report.findings],
-                "counts": report.counts,
-                "notes": report.notes,
-            }
-        )
+        findings = [str(finding) for finding in report.findings]
+        offsets = {"max_start_ms": report.max_start_ms, "max_sync_ms": report.max_sync_ms}
+        _print_json({"ok": report.ok, "findings": findings, "counts": report.counts, **offsets, "notes": report.notes})
     else:
         for finding in report.findings:
             print(finding)
         for note in report.notes:
             print(f"note: {note}")
         checked = ", ".join(f"{n} {name}" for name, n in report.counts.items())
-        print(f"{out}: " + (f"{len(report.findings)} findings" if report.findings else "sound") + f" ({checked})")
-    if report.findings:
+        print(f"{out}: " + ("sound" if report.ok else f"{len(report.findings)} findings") + f" ({checked})")
+    if not report.ok:
         raise typer.Exit(1)
 
 
