@@ -9,9 +9,12 @@ Not for tracking: each call looks at pictures alone.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -73,6 +76,21 @@ def _iou(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.flo
     return inter / np.maximum(areas + area - inter, 1e-9)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """LiteRT greets on the process's standard error, past Python's, which would break into progress bars."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 class BlazePose:
     """MediaPipe's person detector and full landmark model; keeps the `Estimator` contract.
 
@@ -108,8 +126,9 @@ class BlazePose:
         from ai_edge_litert.interpreter import Interpreter
 
         # One thread: workers are processes, and one thread gives the same sums in the same order everywhere.
-        interpreter = Interpreter(model_content=self._models[name], num_threads=1)
-        interpreter.allocate_tensors()
+        with _quiet():
+            interpreter = Interpreter(model_content=self._models[name], num_threads=1)
+            interpreter.allocate_tensors()
         return interpreter
 
     @cached_property
