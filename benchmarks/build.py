@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-CLIPS, SONGS = 8, 4
+CLIPS, SONGS = 12, 6
 
 
 def processor_s() -> float:

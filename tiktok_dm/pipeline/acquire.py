@@ -7,7 +7,6 @@ caller, so a finished download is not fetched again.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import time
@@ -35,6 +34,7 @@ from tiktok_dm.pipeline.downloads import (
     too_long,
     ytdlp_options,
 )
+from tiktok_dm.pipeline.store import sha256_file
 
 __all__ = [
     "VERSION",
@@ -146,7 +146,7 @@ def acquire_local(path: Path) -> dict[str, Any]:
     probe = _probe(path)
     return {
         "file": path.name,
-        "sha256": _sha256(path),
+        "sha256": sha256_file(path),
         "bytes": path.stat().st_size,
         "probe": probe,
         "extractor": "local",
@@ -206,7 +206,7 @@ def acquire_url(
         reraise=True,
     )
     info, path, probe = retrying(_attempt, url, params, out, sleep, random)
-    record = {"file": path.name, "sha256": _sha256(path), "bytes": path.stat().st_size, "probe": probe}
+    record = {"file": path.name, "sha256": sha256_file(path), "bytes": path.stat().st_size, "probe": probe}
     record |= {"extractor": str(info.get("extractor") or ""), "extractor_version": _ytdlp_version()}
     record["url"] = str(info.get("webpage_url") or url)
     told = {"video_id": "id", "format": "format_id"} | {name: name for name in _TOLD}
@@ -338,11 +338,6 @@ def _probe(path: Path) -> dict[str, Any]:
     except MediaError as error:
         # Sentences end up in the published ledger, which knows no folders.
         raise MediaError(str(error).replace(str(path), path.name)) from error
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _ytdlp_version() -> str:

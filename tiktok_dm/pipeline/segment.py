@@ -6,7 +6,6 @@ the export tiles clips into those.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from tiktok_dm import media
 from tiktok_dm.content_box import find_content_box
+from tiktok_dm.pipeline.store import sha256_file
 from tiktok_dm.schema import SAMPLE_RATE
 
 VERSION = 1
@@ -78,7 +78,7 @@ def segment(source: Path, start_s: float, end_s: float, params: SegmentParams, o
         record[name] = round(record[name], 6)
     record["content_box"] = [found.x, found.y, found.width, found.height]
     record["content_box_confidence"] = round(float(found.confidence), 3)
-    record["video_sha256"] = _sha256(out / "clip.mp4")
+    record["video_sha256"] = sha256_file(out / "clip.mp4")
     record["audio_sha256"] = None
     if cut.has_audio:
         samples = media.read_audio(source, sample_rate=params.sample_rate, start_s=cut.start_s, end_s=cut.end_s)
@@ -86,10 +86,5 @@ def segment(source: Path, start_s: float, end_s: float, params: SegmentParams, o
         if len(samples) != wanted:  # the two roundings of the ends may differ by a sample
             samples = np.pad(samples, (0, max(0, wanted - len(samples))))[:wanted]
         (out / "audio.flac").write_bytes(media.encode_audio(samples, params.sample_rate))
-        record["audio_sha256"] = _sha256(out / "audio.flac")
+        record["audio_sha256"] = sha256_file(out / "audio.flac")
     return record
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
