@@ -138,7 +138,7 @@ class Store:
         except BaseException as error:
             shutil.rmtree(beside, ignore_errors=True)
             if is_no_room(error) and not isinstance(error, DiskFull):
-                raise no_room(place) from error
+                raise no_room(self.root / f"the output of stage {stage}") from error
             raise
 
     def put(self, stage: str, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
