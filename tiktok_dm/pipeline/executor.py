@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import traceback
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -97,11 +98,12 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Closing:
+class _Closing(ABC):
     """`with` for executors: wait at the end, but stop at once when an error leaves the block."""
 
+    @abstractmethod
     def shutdown(self, cancel: bool = False) -> None:
-        raise NotImplementedError
+        """See `Executor.shutdown`."""
 
     def __enter__(self) -> Any:
         return self
