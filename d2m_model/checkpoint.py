@@ -9,16 +9,15 @@ names, which in the `released` preset are the authors' names.
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from d2m_model.atomic import new_folder, write_file
+from d2m_model.codec.files import write_codec
 from d2m_model.codec.jukebox import JukeboxVQVAE, read_state
 from d2m_model.config import DATASETS, LEVELS, ModelConfig, preset_config, read_model_config
 from d2m_model.d2m_gan import D2MGAN
@@ -26,7 +25,6 @@ from tiktok_dm.errors import UserError
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"
-CODEC_FILE = "codec.safetensors"
 
 
 def write_model(model: D2MGAN, folder: Path) -> None:
@@ -36,55 +34,26 @@ def write_model(model: D2MGAN, folder: Path) -> None:
 
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     # One entry of metadata only: the library writes several in an order of its own, and the bytes would differ.
-    _write(folder / WEIGHTS_FILE, save(state, metadata={"format": "pt"}))
+    write_file(folder / WEIGHTS_FILE, save(state, metadata={"format": "pt"}))
     text = yaml.safe_dump({"model": dataclasses.asdict(model.config)}, sort_keys=False)
-    _write(folder / CONFIG_FILE, text.encode())
+    write_file(folder / CONFIG_FILE, text.encode())
 
 
-def save_model(model: D2MGAN, folder: Path, extra: Mapping[str, Callable[[Path], None]] | None = None) -> None:
+def save_model(model: D2MGAN, folder: Path, extra: Iterable[Callable[[Path], None]] = ()) -> None:
     """A new model folder, which appears under its name only when it is complete.
 
     Args:
         model: what to write.
         folder: where; a folder that exists is never overwritten.
-        extra: file name to a function that writes it, for files beside the model's own.
+        extra: functions that write more files into the folder they are given.
 
     Raises:
         UserError: the folder exists and is not empty, or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists already; choose another name or remove it first.")
-    folder = folder.absolute()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}.") from error
-    try:
+    with new_folder(folder) as unfinished:
         write_model(model, unfinished)
-        for name, write in (extra or {}).items():
-            write(unfinished / name)
-        unfinished.chmod(0o777 & ~_umask())
-        os.replace(unfinished, folder)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _write(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        for write in extra:
+            write(unfinished)
 
 
 def find_checkpoint(path_or_hub_id: str | Path, **options: Any) -> Path:
@@ -192,7 +161,8 @@ def convert(motion_encoder: Path, generator: Path, out: Path, vqvae: Path | None
         motion_encoder: their `mencoder.pt`.
         generator: their `netG.pt`.
         out: the folder to write.
-        vqvae: the JukeBox VQ-VAE's state; its level that the model needs is written beside, as `codec.safetensors`.
+        vqvae: the JukeBox VQ-VAE's state; its level that the model needs is written beside, as `codec.safetensors` and
+            `codec.yaml`.
 
     Returns:
         What was found.
@@ -207,20 +177,12 @@ def convert(motion_encoder: Path, generator: Path, out: Path, vqvae: Path | None
         network = getattr(model, name)
         _check(states[name], network.state_dict(), str(source))
         network.load_state_dict(states[name])
-    extra: dict[str, Callable[[Path], None]] = {}
+    extra: list[Callable[[Path], None]] = []
     if vqvae is not None:
         codec = JukeboxVQVAE.from_checkpoint(vqvae, LEVELS[config.level].codec_level)
-        extra[CODEC_FILE] = lambda path: write_codec(codec, path)
+        extra.append(lambda folder: write_codec(codec, folder))
     save_model(model, out, extra)
     return config
-
-
-def write_codec(codec: JukeboxVQVAE, path: Path) -> None:
-    """One level of the codec as safetensors, under the public checkpoint's names, with its licence sentence."""
-    from safetensors.torch import save
-
-    state = {name: value.detach().cpu().contiguous() for name, value in codec.state_dict().items()}
-    _write(path, save(state, metadata={"licence": codec.licence} if codec.licence else {"format": "pt"}))
 
 
 def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:

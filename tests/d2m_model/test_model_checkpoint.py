@@ -8,6 +8,7 @@ from safetensors import safe_open
 
 from d2m_model import checkpoint
 from d2m_model.checkpoint import convert, read_model, recognise, save_model
+from d2m_model.codec.files import open_codec
 from d2m_model.codec.jukebox import LICENCE, JukeboxVQVAE
 from d2m_model.config import ModelConfig, preset_config
 from d2m_model.d2m_gan import D2MGAN
@@ -54,11 +55,11 @@ def test_nothing_is_overwritten_and_a_failed_save_leaves_nothing(tmp_path: Path,
         save_model(D2MGAN(small), tmp_path / "model")
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
 
-    def full_disk(path: Path) -> None:
+    def full_disk(folder: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match="No space left"):
-        save_model(model, tmp_path / "other", {"training.json": full_disk})
+        save_model(model, tmp_path / "other", [full_disk])
     assert names(tmp_path) == ["model"]
 
 
@@ -129,7 +130,7 @@ def test_the_authors_files_become_a_model_folder(tmp_path: Path, monkeypatch: py
     with safe_open(tmp_path / "out" / "codec.safetensors", "pt") as archive:
         assert archive.metadata() == {"licence": LICENCE}
         assert "bottleneck.level_blocks.2.k" in archive.keys()  # noqa: SIM118
-    JukeboxVQVAE.from_checkpoint(tmp_path / "out" / "codec.safetensors", 2)
+    assert open_codec(tmp_path / "out", 2).licence == LICENCE
 
     torch.save({key: value for key, value in flat[1].items() if key != "model.30.bias"}, tmp_path / "netG.pt")
     with pytest.raises(UserError, match=r"lack the entry model\.30\.bias"):

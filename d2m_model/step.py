@@ -1,0 +1,117 @@
+"""One training step of D2M-GAN: an update of the discriminator, then one of the generator. Not for loops or devices.
+
+Order, as in the authors' code: predict; discriminator on the detached prediction and the truth (one pass), its update;
+then the generator's losses with the updated discriminator, its update. What is saved against a plain loop, with the
+same numbers: ground truth comes encoded, only terms that have a weight are computed, and in the `released` preset the
+two audio terms, which carry no gradient, only on steps that are logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from d2m_model.adversarial import AdversarialLoss
+from d2m_model.losses import AUDIO_LOSSES, ReconstructionLosses, Target, check_weights, weighted_total
+
+LEARNING_RATE = 1e-4
+BETAS = (0.5, 0.9)
+
+
+class Batch(NamedTuple):
+    """Segments as the step takes them.
+
+    Args:
+        motion: (batch, motion_frames, motion_features) in the model's units, or None.
+        visual: (batch, 1, visual_features), or None.
+        genre: (batch,) int64, or None.
+        latent: the codec's continuous latent of the true audio, (batch, channels, frames).
+        codes: (batch, frames) integers, nearest rows of the latent.
+        audio: (batch, 1, samples); None where no loss needs it.
+    """
+
+    motion: Tensor | None
+    visual: Tensor | None
+    genre: Tensor | None
+    latent: Tensor
+    codes: Tensor
+    audio: Tensor | None
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device, without waiting for the copy."""
+        return Batch(*(None if part is None else part.to(device, non_blocking=True) for part in self))
+
+    def inputs(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """What the model is called with."""
+        return self.motion, self.visual, self.genre
+
+
+class TrainingStep:
+    """Both updates on one batch.
+
+    Args:
+        model: motion, visual and genre to a latent; may be wrapped by a launcher.
+        optimiser: of the model's parameters.
+        adversarial: discriminator, its optimiser and its terms.
+        reconstruction: the other terms, on the frozen codec.
+        weights: loss name to weight; a term without one is neither computed nor returned.
+        backward: a launcher's own, where it has one.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        adversarial: AdversarialLoss,
+        reconstruction: ReconstructionLosses,
+        weights: Mapping[str, float],
+        backward: Callable[[Tensor], Any] = Tensor.backward,
+    ) -> None:
+        self.model, self.optimiser = model, optimiser
+        self.adversarial, self.reconstruction = adversarial, reconstruction
+        self.weights = {name: weight for name, weight in check_weights(weights).items() if weight}
+        self.backward = backward
+        self.is_adversarial = "hinge" in self.weights or "feature_matching" in self.weights
+        self.silent = () if reconstruction.audio_gradient else AUDIO_LOSSES
+
+    def __call__(self, batch: Batch, *, log: bool = True, adversarial: bool = True) -> dict[str, Tensor]:
+        """Update both networks; the losses by name, scalars without gradient, on the batch's device.
+
+        Args:
+            batch: on the model's device.
+            log: whether the losses are read: terms without gradient, and `total`, are there only then.
+            adversarial: whether the discriminator takes part in this step.
+        """
+        target = self.target(batch)
+        fake = self.model(*batch.inputs())
+        losses: dict[str, Tensor] = {}
+        terms: dict[str, Tensor] = {}
+        adversarial = adversarial and self.is_adversarial
+        if adversarial:
+            judged = self.adversarial.discriminator_loss(fake, target.latent)
+            self.adversarial.step(judged.loss, self.backward)
+            losses["discriminator"] = judged.loss
+            terms |= self.adversarial(fake, judged.real)
+        terms |= self.reconstruction(fake, target, self.names(log))
+        terms = {name: loss for name, loss in terms.items() if name in self.weights}
+        total = weighted_total(terms, {name: self.weights[name] for name in terms})
+        self.optimiser.zero_grad(set_to_none=True)
+        self.backward(total)
+        self.optimiser.step()
+        losses |= terms
+        if log:
+            losses["total"] = total
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def names(self, log: bool) -> Iterable[str]:
+        """Reconstruction terms that this step computes."""
+        return [n for n in ReconstructionLosses.NAMES if n in self.weights and (log or n not in self.silent)]
+
+    def target(self, batch: Batch) -> Target:
+        """The batch's ground truth as the losses take it."""
+        rows = self.reconstruction.codec.dequantise(batch.codes.long()).to(batch.latent.dtype)
+        audio = batch.audio if batch.audio is not None else batch.latent.new_zeros(len(batch.latent), 1, 0)
+        return Target(audio, batch.latent, rows)
