@@ -62,6 +62,15 @@ class AdversarialLoss(nn.Module):
             discriminator.parameters(), lr=learning_rate, betas=betas, fused=fused or None
         )
 
+    def launch(self, wrap: Callable[[nn.Module], Callable[[Tensor], Maps]]) -> None:
+        """Let a launcher wrap the discriminator for its own pass, where processes must agree on its gradient."""
+        # Not registered: a wrapper shares the discriminator's parameters, and names in `state_dict` stay its own.
+        object.__setattr__(self, "_wrapped", wrap(self.discriminator))
+
+    @property
+    def _first_pass(self) -> Callable[[Tensor], Maps]:
+        return self.__dict__.get("_wrapped", self.discriminator)
+
     def discriminator_loss(self, fake: Tensor, real: Tensor) -> DiscriminatorLoss:
         """Hinge loss of the discriminator on predicted and true latents, (batch, channels, frames) each.
 
@@ -70,7 +79,7 @@ class AdversarialLoss(nn.Module):
         """
         if fake.shape != real.shape:
             raise UserError(f"Predicted latents {tuple(fake.shape)} and true ones {tuple(real.shape)} differ in shape.")
-        maps = self._maps(torch.cat((fake.detach(), real.detach())))
+        maps = self._checked(self._first_pass(torch.cat((fake.detach(), real.detach()))))
         n = fake.shape[0]
         fake_maps = [[layer[:n] for layer in layers] for layers in maps]
         real_maps = [[layer[n:] for layer in layers] for layers in maps]
@@ -86,14 +95,14 @@ class AdversarialLoss(nn.Module):
     def forward(self, fake: Tensor, real_maps: Maps) -> dict[str, Tensor]:
         """`hinge` and `feature_matching` of predicted latents, with gradient to them and none to the discriminator."""
         with frozen(self.discriminator):
-            maps = self._maps(fake)
+            maps = self._checked(self.discriminator(fake))
         return {
             "hinge": hinge_generator(scores(maps)),
             "feature_matching": feature_matching(features(maps), features(real_maps)),
         }
 
-    def _maps(self, latent: Tensor) -> Maps:
-        maps = self.discriminator(latent)
+    @staticmethod
+    def _checked(maps: Maps) -> Maps:
         if not isinstance(maps, list) or not all(isinstance(layers, list) and len(layers) > 1 for layers in maps):
             raise TypeError("a discriminator returns, per scale, a list of layer outputs with the scores last")
         return maps

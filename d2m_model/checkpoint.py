@@ -25,6 +25,8 @@ from tiktok_dm.errors import UserError
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"
+# What a model folder may hold that sampling needs: the model, its codec, what it was trained on.
+FOLDER_FILES = (WEIGHTS_FILE, CONFIG_FILE, "codec.safetensors", "codec.yaml", "training.json")
 
 
 def write_model(model: D2MGAN, folder: Path) -> None:
@@ -71,7 +73,7 @@ def find_checkpoint(path_or_hub_id: str | Path, **options: Any) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(text, allow_patterns=[WEIGHTS_FILE, CONFIG_FILE], **options))
+        return Path(snapshot_download(text, allow_patterns=list(FOLDER_FILES), **options))
     except Exception as error:  # the hub's client raises many kinds; all mean that it cannot be had
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"There is no folder {text}, and the hub does not give it: {reason}") from error

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from d2m_model.train_cli import plot, train
 from tiktok_dm.errors import UserError
 
 app = typer.Typer(help="D2M-GAN: music from dance.", no_args_is_help=True, add_completion=False)
@@ -82,6 +83,10 @@ def convert(
     typer.echo(f"{out}: preset {config.preset}, level {config.level}, {dataset} motion{genres}")
     if vqvae is not None:
         typer.echo(LICENCE)
+
+
+app.command()(train)
+app.command()(plot)
 
 
 def main() -> None:

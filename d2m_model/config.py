@@ -7,6 +7,7 @@ Two presets, named apart everywhere because they are two models: `paper` (the ap
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
@@ -157,8 +158,9 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str) -> T:
             hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(fields)}."
             raise UserError(f"Unknown key {key!r} in the configuration of {where}{hint}")
         wanted = type(fields[key].default)
-        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+        if wanted is float and isinstance(value, int | str) and not isinstance(value, bool):
+            with contextlib.suppress(ValueError):  # also a word: YAML 1.1 takes 1e-4 for one
+                value = float(value)
         if fields[key].default is not dataclasses.MISSING and type(value) is not wanted:
             raise UserError(
                 f"Key {key!r} in the configuration of {where} is {value!r}; it must be of type {wanted.__name__}."

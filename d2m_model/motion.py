@@ -72,5 +72,5 @@ def at_times(poses: np.ndarray, fps: float, times_s: np.ndarray) -> np.ndarray:
     early, late = poses[before], poses[after]
     mixed = (1 - share) * early + share * late
     has_early, has_late = early[..., 2:] > 0, late[..., 2:] > 0
-    nearest = np.where(has_early, early, late)
+    nearest = np.where(has_early | (share == 0), early, late)
     return np.where(has_early & has_late, mixed, nearest).astype(np.float32)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from d2m_model.convolution import Conv1d, ReflectionPad1d, convolve, on_rows
+
 LEAKY_SLOPE = 0.2
 
 PAPER_DILATIONS = (1, 3, 9)
@@ -55,13 +57,13 @@ class WeightNormConv1d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in, length) to (batch, out, length')."""
-        return functional.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        return convolve(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     @torch.no_grad()
-    def folded(self) -> nn.Conv1d:
+    def folded(self) -> Conv1d:
         """The plain convolution that computes the same, for sampling."""
         out_channels, per_group, kernel = self.weight_v.shape
-        plain = nn.Conv1d(
+        plain = Conv1d(
             per_group * self.groups,
             out_channels,
             kernel,
@@ -98,7 +100,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.block = nn.Sequential(
             nn.LeakyReLU(LEAKY_SLOPE),
-            nn.ReflectionPad1d(dilation),
+            ReflectionPad1d(dilation),
             WeightNormConv1d(channels, channels, 3, dilation=dilation),
             nn.LeakyReLU(LEAKY_SLOPE),
             WeightNormConv1d(channels, channels, 1),
@@ -106,4 +108,17 @@ class ResidualBlock(nn.Module):
         self.shortcut = WeightNormConv1d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.shortcut(x) + self.block(x)
+        first, second, shortcut = self.block[2], self.block[4], self.shortcut
+        if not on_rows(x, x.shape[1]):
+            return shortcut(x) + self.block(x)
+        # The same with both convolutions of size 1 as products of (batch * length, channels), added in place.
+        x = x.transpose(1, 2).contiguous().transpose(1, 2)
+        hidden = functional.leaky_relu_(first(self.block[1](functional.leaky_relu(x, LEAKY_SLOPE))), LEAKY_SLOPE)
+        rows = functional.linear(_rows(hidden), second.weight[..., 0], second.bias + shortcut.bias)
+        rows = torch.addmm(rows, _rows(x), shortcut.weight[..., 0].t())
+        return rows.view(x.shape[0], x.shape[2], -1).transpose(1, 2)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(batch, channels, length) as (batch * length, channels)."""
+    return x.transpose(1, 2).reshape(-1, x.shape[1])

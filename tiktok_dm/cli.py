@@ -199,6 +199,50 @@ def build(
     return None
 
 
+@app.command("demo-segments")
+def demo_segments(
+    out: Annotated[Path, typer.Argument(help="A new folder.", metavar="OUT")],
+    songs: Annotated[int, typer.Option(help="Songs.", min=2)] = 64,
+    clips: Annotated[int, typer.Option(help="Dances; each song is danced to equally often.", min=2)] = 128,
+    seed: Annotated[int, typer.Option(help="Take another than the rendered demo's, which is 0.")] = 1,
+    seconds: Annotated[tuple[float, float], typer.Option(help="Shortest and longest clip, s.")] = (12.0, 16.0),
+    test_share: Annotated[float, typer.Option(help="Share of clips in the test split; whole songs.")] = 0.15,
+    noise: Annotated[float, typer.Option(help="Errors of the poses beside the estimator's; 0 for none.")] = 1.0,
+    workers: Annotated[int | None, typer.Option(help="Processes; all cores by default.", min=1)] = None,
+    as_json: Json = False,
+) -> None:
+    """Write segments of synthetic dances and songs, straight from their known joints: to train small models on."""
+    from tiktok_dm.pipeline.demo_segments import SegmentSetParams, write_demo_segments
+    from tiktok_dm.pipeline.progress import BuildProgress
+
+    params = SegmentSetParams(
+        songs=songs,
+        clips=clips,
+        seed=seed,
+        shortest_s=seconds[0],
+        longest_s=seconds[1],
+        test_share=test_share,
+        noise=noise,
+    )
+    with BuildProgress(quiet=as_json) as bars:
+
+        def tell(done: int, total: int, what: str) -> None:
+            bars.expect("songs", total)
+            bars.advance("songs", what)
+
+        made = write_demo_segments(out, params, workers=workers or _cores(), progress=tell)
+    if as_json:
+        return _print_json({"out": str(out), **made})
+    for name, part in made["splits"].items():
+        low, high = made["tempo_bpm"][name]
+        print(
+            f"{name}: {part['segments']} segments of {part['clips']} clips, {part['songs']} songs, "
+            f"{low:g} to {high:g} beats a minute"
+        )
+    print(f"{out}: {made['bytes'] / 1e6:.0f} MB" + (", nothing had to be done" if made["unchanged"] else ""))
+    return None
+
+
 @app.command()
 def verify(out: Dataset, as_json: Json = False) -> None:
     """Check a dataset: checksums, schema, split, and that picture and sound agree."""

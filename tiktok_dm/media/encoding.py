@@ -9,7 +9,7 @@ import errno
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from os import PathLike
@@ -20,7 +20,7 @@ import av
 import av.error
 import numpy as np
 
-from tiktok_dm.errors import DiskFull, is_no_room
+from tiktok_dm.errors import DiskFull, MediaError, is_no_room
 from tiktok_dm.media.source import Source, packets
 
 # ISO/IEC 14496-3 sampling frequencies that the encoder takes.
@@ -308,7 +308,12 @@ def write_video(
 
 
 def mux_audio(
-    video: str | PathLike[str], audio_samples: np.ndarray, sample_rate: int, out: str | PathLike[str]
+    video: str | PathLike[str],
+    audio_samples: np.ndarray,
+    sample_rate: int,
+    out: str | PathLike[str],
+    *,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write a film's picture, copied without re-encoding, with new sound that begins with the file.
 
@@ -317,13 +322,21 @@ def mux_audio(
         audio_samples: float in -1..1, (samples,) or (samples, channels).
         sample_rate: Hz.
         out: MP4 to write; it appears only when complete.
+        metadata: FFmpeg's names of the container's tags (`title`, `comment`, `copyright`, ...) and their texts.
 
     Raises:
-        MediaError: as `probe`.
+        MediaError: as `probe`; or a picture whose codec MP4 does not hold.
         OSError: the disk is full.
     """
     with Source(video) as source, whole_file(out) as partial, Mp4Writer(partial) as writer:
-        stream = writer.container.add_stream_from_template(source.video)
+        writer.container.metadata.update(metadata or {})
+        try:
+            stream = writer.container.add_stream_from_template(source.video)
+        except ValueError as error:
+            codec = source.video.codec_context.name
+            raise MediaError(
+                f"{video} is coded as {codec}, which an MP4 file cannot hold: convert it to H.264 first."
+            ) from error
         rate, channels, length, take = _taker(audio_samples, sample_rate)
         writer.add_aac(rate, channels, take)
         shift = round(source.origin / source.video.time_base)

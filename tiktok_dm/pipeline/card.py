@@ -33,13 +33,8 @@ def card(items: Sequence[ClipItem], meta: DatasetMeta, splits: Sequence[SplitInf
     Args:
         splits: what was written; a configuration or split without rows is absent from it and from the card.
     """
-    by_config = {
-        config: [info for split in SPLITS for info in splits if (info.config, info.split) == (config, split)]
-        for config in DATASET_COLUMNS
-    }
-    by_config = {config: infos for config, infos in by_config.items() if infos}
-    head = _front_matter(items, meta, by_config)
-    return f"---\n{_yaml(head)}---\n" + environment().get_template("card.md.j2").render(
+    by_config = _by_config(splits)
+    return front_matter(items, meta, splits) + environment().get_template("card.md.j2").render(
         meta=meta,
         splits=by_config,
         counts=[_split_counts(items, split) for split in SPLITS if any(item.split == split for item in items)],
@@ -61,6 +56,20 @@ def card(items: Sequence[ClipItem], meta: DatasetMeta, splits: Sequence[SplitInf
         missing=missing_table(meta),
         accuracy=accuracy_table(meta),
     )
+
+
+def front_matter(items: Sequence[ClipItem], meta: DatasetMeta, splits: Sequence[SplitInfo]) -> str:
+    """The card's YAML head between its `---` lines: what `datasets` and the hub read."""
+    return f"---\n{_yaml(_front_matter(items, meta, _by_config(splits)))}---\n"
+
+
+def _by_config(splits: Sequence[SplitInfo]) -> dict[str, list[SplitInfo]]:
+    """What was written, by configuration and in order of the splits; without configurations that have no rows."""
+    by_config = {
+        config: [info for split in SPLITS for info in splits if (info.config, info.split) == (config, split)]
+        for config in DATASET_COLUMNS
+    }
+    return {config: infos for config, infos in by_config.items() if infos}
 
 
 def environment() -> Any:

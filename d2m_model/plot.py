@@ -1,0 +1,96 @@
+"""Every loss of a run against steps, like the appendix's Figure 1. Not for metrics of the music."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from d2m_model.losses import WEIGHTS
+from d2m_model.run_folder import LOSSES_FILE, TRAINING_FILE, read_losses, read_training
+from tiktok_dm.errors import UserError
+
+_TITLES = {
+    "discriminator": "discriminator (hinge)",
+    "hinge": "adversarial (hinge)",
+    "feature_matching": "feature matching",
+    "latent": "latent L1",
+    "commitment": "code-book commitment L1",
+    "waveform": "waveform L1",
+    "mel": "log-mel L1",
+    "total": "weighted total",
+}
+
+
+def plot(run: Path, out: Path) -> Path:
+    """Draw a run's losses.
+
+    One panel a loss: training thin with a running mean on top, validation as points, and the level of the true audio
+    through the codec, which is what a perfect prediction of the latent gets, as a dashed line.
+
+    Args:
+        run: a folder of `d2m train`.
+        out: picture to write (png, svg or pdf by its name).
+
+    Raises:
+        UserError: no run there, a run without losses yet, or a picture that cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    rows = read_losses(run / LOSSES_FILE)
+    names = [name for name in ("discriminator", *WEIGHTS, "total") if any(name in row for row in rows)]
+    if not names:
+        raise UserError(f"{run} holds no losses yet; plot it after its first logged steps.")
+    levels: dict[str, float] = {}
+    if (run / "last" / TRAINING_FILE).is_file():
+        levels = read_training(run / "last").get("codec_level", {})
+    columns = min(4, len(names))
+    lines = -(-len(names) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.8 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis, name in zip(axes, names, strict=False):
+        _panel(axis, name, rows, levels.get(name))
+    for axis in axes[len(names) :]:
+        axis.set_visible(False)
+    for axis in axes[max(0, len(names) - columns) : len(names)]:
+        axis.set_xlabel("step")
+    handles: dict[str, Any] = {}
+    for axis in axes[: len(names)]:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, fontsize=9, frameon=False)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, dpi=110)
+    except (OSError, ValueError) as error:
+        raise UserError(f"The plot cannot be written to {out}: {error}.") from error
+    return out
+
+
+def _panel(axis: Any, name: str, rows: list[dict[str, float]], level: float | None) -> None:
+    steps, values = _series(rows, name)
+    axis.plot(steps, values, color="tab:blue", alpha=0.35, linewidth=0.8)
+    axis.plot(steps, running_mean(values), color="tab:blue", linewidth=1.6, label="training")
+    held_steps, held = _series(rows, f"validation/{name}")
+    if len(held):
+        axis.plot(held_steps, held, color="tab:orange", marker="o", markersize=3, linewidth=1, label="validation")
+    if level is not None:
+        axis.axhline(level, color="black", linestyle="--", linewidth=1, label="true audio through the codec")
+    axis.set_title(_TITLES.get(name, name), fontsize=10)
+    axis.tick_params(labelsize=8)
+    axis.grid(alpha=0.25)
+
+
+def _series(rows: list[dict[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    pairs = [(row["step"], row[name]) for row in rows if name in row]
+    return np.array([step for step, _ in pairs]), np.array([value for _, value in pairs])
+
+
+def running_mean(values: np.ndarray, share: float = 0.05) -> np.ndarray:
+    """Centred mean over about `share` of the series, shorter at its ends, same length."""
+    half = int(len(values) * share / 2)
+    sums = np.concatenate(([0.0], np.cumsum(values)))
+    index = np.arange(len(values))
+    first, last = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
+    return (sums[last] - sums[first]) / (last - first)

@@ -1,0 +1,447 @@
+"""Music from dance, as a ladder whose every step can be used alone.
+
+    windows of poses --MotionToLatents--> latents of windows --join_latents--> one latent
+    --LatentsToCodes--> codes --CodesToAudio--> sound --music_file--> wav and mp4
+
+`DanceToMusic` climbs it from a video (or poses) to sound. The model takes no noise, so the same dance gives the same
+music whatever the seed; on a GPU deterministic kernels are asked for. Not for where poses come from (`dance`), for how
+windows lie (`windows`), or for files (`music_file`).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from d2m_model.checkpoint import find_checkpoint, read_model
+from d2m_model.codec.files import CONFIG_FILE, WEIGHTS_FILE, fingerprint, open_codec
+from d2m_model.codec.interface import Codec, freeze
+from d2m_model.codec.jukebox import JukeboxVQVAE
+from d2m_model.config import LEVELS, ModelConfig
+from d2m_model.d2m_gan import D2MGAN
+from d2m_model.dance import Dance, dance_from_poses, dance_from_video
+from d2m_model.residual import fold_weight_norm
+from d2m_model.windows import DEFAULT_OVERLAP, WindowPlan, check_overlap, join_latents, motion_windows, plan_windows
+from tiktok_dm.errors import UserError
+from tiktok_dm.schema import SEGMENT_S
+
+DEFAULT_BATCH = 16
+_CHUNK_S = 10.0
+TRAINING_FILE = "training.json"
+
+
+@dataclass(frozen=True)
+class Music:
+    """What a dance sounds like.
+
+    Args:
+        audio: (samples,) float32 as the codec decodes it: neither clipped nor brought to a loudness.
+        sample_rate: Hz.
+        codes: (frames,) int64, the code-book rows that were decoded.
+        licence: the sentence that music made with the codec's weights carries; empty where there is none.
+        plan: where windows lay and were joined.
+        name: of the dance.
+        source: where the dance came from, in words.
+    """
+
+    audio: np.ndarray
+    sample_rate: int
+    codes: np.ndarray
+    licence: str
+    plan: WindowPlan
+    name: str = ""
+    source: str = ""
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return len(self.audio) / self.sample_rate
+
+
+class MotionToLatents:
+    """Windows of poses to one latent a window, in batches, with weight norm folded into plain convolutions.
+
+    Args:
+        model: a copy of it is taken, in evaluation mode.
+        device: where to run.
+        batch: windows at once.
+    """
+
+    def __init__(self, model: nn.Module, device: str | torch.device = "cpu", batch: int = DEFAULT_BATCH) -> None:
+        if batch < 1:
+            raise UserError(f"The batch is {batch}; give 1 window or more.")
+        self.device, self.batch = torch.device(device), batch
+        self.model = fold_weight_norm(copy.deepcopy(model)).eval().requires_grad_(False).to(self.device)
+
+    def __call__(
+        self, motion: np.ndarray | None, visual: np.ndarray | None = None, genre: np.ndarray | int | None = None
+    ) -> Tensor:
+        """Latents (windows, channels, latent_frames) float32 on the device.
+
+        Args:
+            motion: (windows, motion_frames, motion_features) in the model's units; None for a model without motion.
+            visual: (windows, visual_features); None for a model without visual features.
+            genre: one index for all windows or (windows,) of them; None for a model without genres.
+
+        Raises:
+            UserError: inputs that do not fit the model, or an output that is not finite.
+        """
+        given = motion if motion is not None else visual
+        if given is None or not len(given):
+            raise UserError("There is nothing to make music from: give the motion or the visual features of windows.")
+        count = len(given)
+        if visual is not None and np.shape(visual)[:1] != (count,):
+            raise UserError(f"There are {count} windows, and visual features for {len(visual)}; they must agree.")
+        genres = None if genre is None else np.broadcast_to(np.asarray(genre, np.int64), (count,))
+        latents = []
+        with _exact():
+            for first in range(0, count, self.batch):
+                part = slice(first, first + self.batch)
+                latents.append(
+                    self.model(
+                        None if motion is None else self._tensor(motion[part]),
+                        None if visual is None else self._tensor(np.asarray(visual)[part, None]),
+                        None if genres is None else torch.tensor(genres[part], device=self.device),
+                    )
+                )
+        latent = torch.cat(latents)
+        if not bool(torch.isfinite(latent).all()):
+            raise UserError("The model's output is not finite: its checkpoint is damaged, or the training diverged.")
+        return latent
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.tensor(np.asarray(values, np.float32), device=self.device)
+
+
+class LatentsToCodes:
+    """A latent of any length to the nearest rows of the code-book.
+
+    Args:
+        codec: whose code-book.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+
+    def __call__(self, latent: Tensor) -> Tensor:
+        """Codes (frames,) int64 of a latent (channels, frames)."""
+        with _exact():
+            return self.codec.quantise(latent[None]).codes[0]
+
+
+class CodesToAudio:
+    """Codes of any length to sound, decoded in pieces, so that memory does not grow with length.
+
+    Each piece is decoded together with as many frames on both sides as the decoder can see from it, so that pieces are
+    what decoding all at once gives (up to rounding); a codec of which that reach is not known is decoded at once.
+
+    Args:
+        codec: on the device where it shall run.
+        chunk_s: seconds in a piece.
+    """
+
+    def __init__(self, codec: Codec, chunk_s: float = _CHUNK_S) -> None:
+        self.codec = codec
+        self.context = decoder_context(codec)
+        self.chunk = max(1, round(chunk_s * codec.sample_rate / codec.hop))
+
+    def __call__(self, codes: Tensor) -> np.ndarray:
+        """Sound (frames * hop,) float32 of codes (frames,), not clipped."""
+        frames = len(codes)
+        chunk, context = (frames, 0) if self.context is None else (self.chunk, self.context)
+        parts = []
+        with _exact():
+            for begin in range(0, frames, chunk):
+                end = min(begin + chunk, frames)
+                first, last = max(0, begin - context), min(frames, end + context)
+                sound = self.codec.decode(self.codec.dequantise(codes[None, first:last]))[0, 0]
+                parts.append(sound[(begin - first) * self.codec.hop : (end - first) * self.codec.hop].float().cpu())
+        return torch.cat(parts).numpy()
+
+
+def decoder_context(codec: Codec) -> int | None:
+    """Latent frames on either side that can change a decoded frame, as an upper bound; None where it is not known.
+
+    For JukeBox's decoder, at rate r (samples per latent frame so far): a convolution of size 3 with dilation d reaches
+    d / r frames, an up-sampling one (size 4, stride 2, padding 1) one sample of its input, 1 / r.
+    """
+    if not isinstance(codec, JukeboxVQVAE):
+        return None
+    config = codec.config
+    dilations = [config.dilation_growth**k for k in range(config.depth * config.multipliers[codec.level])]
+    rate, reach = 1, 0.0
+    for steps in reversed(config.downs[: codec.level + 1]):
+        reach += 1 / rate
+        for _ in range(steps):
+            reach += (sum(dilations) + 1) / rate
+            rate *= 2
+    return math.ceil(reach + 1 / rate)
+
+
+class DanceToMusic:
+    """A dance to music of the same length.
+
+    Args:
+        model: its weights are copied.
+        codec: whose latents the model was trained on; it is frozen, and moved to the device.
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, ...
+        overlap: share of a window that its neighbour overlaps, 0 to 0.5; see `windows`.
+        batch: windows that go through the model at once.
+
+    Raises:
+        UserError: a codec of another level or size than the model's, or a device that is not there.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        codec: Codec,
+        device: str | torch.device = "auto",
+        *,
+        overlap: float = DEFAULT_OVERLAP,
+        batch: int = DEFAULT_BATCH,
+    ) -> None:
+        config: Any = model.config
+        self.config: ModelConfig = config
+        _check_pair(self.config, codec)
+        check_overlap(overlap)
+        self.device = find_device(device)
+        self.overlap = overlap
+        if isinstance(codec, nn.Module):
+            freeze(codec).to(self.device)
+        self.codec = codec
+        self.licence = codec.licence
+        self.to_latents = MotionToLatents(model, self.device, batch)
+        self.to_codes = LatentsToCodes(codec)
+        self.to_audio = CodesToAudio(codec)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_hub_id: str | Path,
+        codec: str | Path | Codec | None = None,
+        device: str | torch.device = "auto",
+        *,
+        overlap: float = DEFAULT_OVERLAP,
+        batch: int = DEFAULT_BATCH,
+    ) -> DanceToMusic:
+        """The sampler of a checkpoint.
+
+        Args:
+            path_or_hub_id: a model folder, or the id of one on the Hugging Face hub.
+            codec: an open codec, or where one is; if None, the one in the model folder, else the one that the training
+                recorded in `training.json`. A codec that is read from a path must be the one that was trained on, where
+                the training recorded its fingerprint.
+            device: as in `DanceToMusic`.
+            overlap: likewise.
+            batch: likewise.
+
+        Raises:
+            UserError: no such checkpoint, a truncated one, or no codec that fits it.
+        """
+        folder = find_checkpoint(path_or_hub_id)
+        model: D2MGAN = read_model(folder)
+        if codec is None or isinstance(codec, str | Path):
+            codec = open_codec_of(folder, model.config, codec)
+        return cls(model, codec, device, overlap=overlap, batch=batch)
+
+    def plan(self, dance: Dance) -> WindowPlan:
+        """Where the windows of a dance lie.
+
+        Raises:
+            UserError: a dance shorter than 2 s.
+        """
+        codec = self.codec
+        return plan_windows(
+            dance.duration_s, self.config.latent_frames, codec.hop, codec.sample_rate, self.overlap, dance.name
+        )
+
+    def prepare(self, dance: Dance) -> tuple[WindowPlan, np.ndarray | None]:
+        """The plan of a dance and its windows of poses (windows, motion_frames, features), None without motion input.
+
+        Raises:
+            UserError: a dance that is too short, or poses that the model cannot take.
+        """
+        plan = self.plan(dance)
+        if not self.config.motion_frames:
+            return plan, None
+        return plan, motion_windows(dance.poses, dance.fps, plan, self.config, dance.name)
+
+    def check_inputs(self, visual: bool = False, genre: int | None = None) -> None:
+        """Hold what is given beside the poses to what the model was made with.
+
+        Raises:
+            UserError: features or a genre that are missing, unknown, or not wanted.
+        """
+        config = self.config
+        if config.visual_features and not visual:
+            raise UserError(
+                "This model was trained with visual features, and the sampler finds motion only: use a motion-only "
+                "model, or give `visual`, one row per window, to DanceToMusic in Python."
+            )
+        if visual and not config.visual_features:
+            raise UserError("This model was made without visual features; give none.")
+        if config.genres and genre is None:
+            raise UserError(f"This model was trained with genres; give one of 0 to {config.genres - 1} (--genre).")
+        if genre is not None and not config.genres:
+            raise UserError("This model was made without genres; give none.")
+        if genre is not None and not 0 <= genre < config.genres:
+            raise UserError(f"There is no genre {genre}; this model has 0 to {config.genres - 1}.")
+
+    def __call__(
+        self,
+        dance: Dance | str | Path | np.ndarray,
+        *,
+        dancer: int = 0,
+        visual: np.ndarray | None = None,
+        genre: int | None = None,
+    ) -> Music:
+        """Music for one dance.
+
+        Args:
+            dance: a video file, BODY_25 poses at 30 fps (frames, 25, 3) or (frames, dancers, 25, 3), or a `Dance`.
+            dancer: which one of several, from 0 by mean visible area; unused for a `Dance`.
+            visual: (windows, visual_features), for a model with visual features; `plan` tells the windows.
+            genre: index, for a model with genres.
+
+        Raises:
+            UserError: nobody in the video, a dance shorter than 2 s, or inputs that do not fit the model.
+            MediaError: a video that cannot be read.
+        """
+        self.check_inputs(visual is not None, genre)
+        if isinstance(dance, np.ndarray):
+            dance = dance_from_poses(dance, dancer=dancer)
+        elif not isinstance(dance, Dance):
+            dance = dance_from_video(dance, dancer=dancer)
+        return self._make([dance], visual, genre)[0]
+
+    def many(self, dances: Sequence[Dance], genre: int | None = None) -> list[Music]:
+        """Music for several dances, their windows batched together; the same as one by one, up to rounding.
+
+        Raises:
+            UserError: as for one; nothing is made then. `prepare` tells which dance it is.
+        """
+        self.check_inputs(False, genre)
+        return self._make(dances, None, genre)
+
+    def _make(self, dances: Sequence[Dance], visual: np.ndarray | None, genre: int | None) -> list[Music]:
+        if not dances:
+            return []
+        plans, windows = zip(*(self.prepare(dance) for dance in dances), strict=True)
+        motion = np.concatenate(windows) if self.config.motion_frames else None
+        latents = self.to_latents(motion, visual, genre)
+        made = []
+        for dance, plan, own in zip(dances, plans, latents.split([len(p.starts) for p in plans]), strict=True):
+            codes = self.to_codes(join_latents(own, plan))
+            audio = self.to_audio(codes)[: plan.n_samples]
+            made.append(
+                Music(
+                    np.ascontiguousarray(audio),
+                    self.codec.sample_rate,
+                    codes.cpu().numpy(),
+                    self.licence,
+                    plan,
+                    dance.name,
+                    dance.source,
+                )
+            )
+        return made
+
+
+def open_codec_of(folder: Path, config: ModelConfig, codec: str | Path | None = None) -> JukeboxVQVAE:
+    """The codec that belongs to a model folder: the given one, the folder's own, or the one that training recorded.
+
+    Raises:
+        UserError: none of these is there, or it is not the codec that the model was trained on.
+    """
+    recorded = _recorded_codec(folder)
+    if codec is not None:
+        path = Path(codec)
+    elif (folder / WEIGHTS_FILE).is_file() and (folder / CONFIG_FILE).is_file():
+        path = folder
+    elif recorded.get("path"):
+        path = Path(str(recorded["path"]))
+        if not path.exists():
+            raise UserError(
+                f"The model in {folder} was trained with the codec {path}, which is not there: give --codec."
+            )
+    else:
+        raise UserError(
+            f"{folder} neither holds a codec nor says which one it was trained with: give --codec, a codec folder or "
+            "JukeBox's vqvae.pth.tar (`d2m codec fetch` gets it)."
+        )
+    opened = open_codec(path, LEVELS[config.level].codec_level)
+    wanted = recorded.get("sha256")
+    if wanted and fingerprint(opened) != wanted:
+        raise UserError(
+            f"The codec in {path} is not the one that the model in {folder} was trained with "
+            f"(fingerprint {fingerprint(opened)[:12]} instead of {str(wanted)[:12]}): give --codec with the right one."
+        )
+    return opened
+
+
+def _recorded_codec(folder: Path) -> Mapping[str, Any]:
+    """The entry `codec` of a folder's `training.json` (path, sha256); empty where there is none."""
+    path = folder / TRAINING_FILE
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not valid JSON: get the checkpoint again.") from error
+    found = values.get("codec") if isinstance(values, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _check_pair(config: ModelConfig, codec: Codec) -> None:
+    wanted = LEVELS[config.level]
+    if codec.hop != wanted.hop:
+        raise UserError(
+            f"The model is of level {config.level!r} (hop {wanted.hop}), and the codec's hop is {codec.hop}: give a "
+            "codec of the model's level."
+        )
+    if codec.latent_channels != config.latent_channels:
+        raise UserError(
+            f"The model makes latents of {config.latent_channels} channels, and the codec has {codec.latent_channels}: "
+            "give the codec that it was trained with."
+        )
+    frames = codec.n_frames(round(SEGMENT_S * codec.sample_rate))
+    if config.latent_frames != frames:
+        raise UserError(
+            f"The model makes {config.latent_frames} latent frames for {SEGMENT_S:g} s of dance, and the codec has "
+            f"{frames} in that time: music would not keep pace with the dance."
+        )
+
+
+def find_device(device: str | torch.device = "auto") -> torch.device:
+    """The device of that name; `auto` is a GPU where there is one.
+
+    Raises:
+        UserError: no such device on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"There is no device {str(device)!r} on this machine; give auto or cpu.") from error
+    return found
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """No gradients; deterministic kernels and whole float32 on GPUs."""
+    flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    with torch.inference_mode(), flags:
+        yield

@@ -1,0 +1,214 @@
+"""What one training run is told, read from a flat YAML file with `key=value` on top. Not for what a run computes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from d2m_model.config import ModelConfig, from_mapping, one_of
+from d2m_model.losses import WEIGHTS, check_weights
+from tiktok_dm.errors import UserError
+
+PRECISIONS = ("32-true", "bf16-mixed")
+SCHEDULES = ("constant", "cosine")
+LOGGERS = ("tensorboard", "wandb", "none")
+
+# What may differ between a run and its continuation: nothing that a training step's numbers depend on.
+MAY_CHANGE = frozenset(
+    {
+        *("log_every", "validate_every", "save_every", "samples", "workers", "logger", "accelerator", "cache", "out"),
+        *("dataset", "codec"),  # held to their fingerprints instead: a folder may move
+    }
+)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One experiment.
+
+    Args:
+        dataset: folder (or hub id) of a built dataset with the `segments` configuration.
+        codec: codec folder, or JukeBox's `vqvae.pth.tar`.
+        out: the run's folder.
+        cache: folder for cached latents and codes; the user's cache folder if empty.
+        model: sizes, preset and level.
+        losses: loss name to weight; a name that is left out weighs nothing.
+        gains: factors on the audio. One of them is drawn per segment and pass over the data, and the cache holds the
+            latents of each; `[1.0]` means no random gain.
+        batch: segments per step, over all devices together.
+        steps: updates of the generator.
+        learning_rate, discriminator_learning_rate, beta1, beta2: Adam's, for generator side and discriminator.
+        schedule: `constant`, or `cosine` down to zero at `steps`.
+        warmup: steps over which the learning rates rise linearly.
+        adversarial_from: first step (from 0) in which the discriminator takes part.
+        ema: decay of the generator's moving average, which is what is validated, sampled and published; 0 for none.
+        precision: `32-true` or `bf16-mixed`.
+        accelerator, devices, nodes: where to run, as Lightning Fabric takes them; several devices train one batch
+            together (DDP).
+        compile: whether the networks go through `torch.compile`.
+        fused: whether Adam's update is one fused kernel.
+        threads: of PyTorch on a CPU; 0 leaves its own choice.
+        workers: processes that read batches; 0 reads in the main one.
+        seed: of initialisation, order and gains.
+        validation_songs: songs of the training split that are held out; unused where there is a validation split.
+        log_every, validate_every, save_every: steps between losses, validations and checkpoints.
+        samples: segments of the validation rendered to sound and picture at each validation.
+        logger: `tensorboard`, `wandb` or `none`; `losses.csv` is always written.
+
+    Raises:
+        UserError: values that make no training.
+    """
+
+    dataset: str = ""
+    codec: str = ""
+    out: str = ""
+    cache: str = ""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    losses: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+    gains: list[float] = field(default_factory=lambda: [1.0])
+    batch: int = 16
+    steps: int = 100_000
+    learning_rate: float = 1e-4
+    discriminator_learning_rate: float = 1e-4
+    beta1: float = 0.5
+    beta2: float = 0.9
+    schedule: str = "constant"
+    warmup: int = 0
+    adversarial_from: int = 0
+    ema: float = 0.999
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    compile: bool = False
+    fused: bool = False
+    threads: int = 0
+    workers: int = 0
+    seed: int = 0
+    validation_songs: int = 4
+    log_every: int = 50
+    validate_every: int = 1000
+    save_every: int = 1000
+    samples: int = 4
+    logger: str = "tensorboard"
+
+    def __post_init__(self) -> None:
+        for name in ("dataset", "codec", "out"):
+            if not getattr(self, name):
+                raise UserError(f"The training has no {name}: write it into the configuration or add {name}=PATH.")
+        for name in ("batch", "steps", "devices", "nodes", "log_every", "validate_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"The training's {name} is {getattr(self, name)}; give 1 or more.")
+        for name in ("warmup", "adversarial_from", "threads", "workers", "validation_songs", "samples"):
+            if getattr(self, name) < 0:
+                raise UserError(f"The training's {name} is {getattr(self, name)}; give 0 or more.")
+        for name in ("ema", "beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"The training's {name} is {getattr(self, name)}; give a number from 0 to below 1.")
+        for name in ("learning_rate", "discriminator_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"The training's {name} is {getattr(self, name)}; give a number above 0.")
+        one_of("precision", self.precision, PRECISIONS)
+        one_of("schedule", self.schedule, SCHEDULES)
+        one_of("logger", self.logger, LOGGERS)
+        if not self.gains or not all(isinstance(gain, float | int) and 0 < gain <= 1 for gain in self.gains):
+            raise UserError(f"The training's gains are {self.gains}; give a list of numbers above 0 and up to 1.")
+        check_weights(self.losses)
+        if not any(self.losses.values()):
+            raise UserError("Every loss has weight 0; give at least one a weight.")
+        if self.batch % (self.devices * self.nodes):
+            raise UserError(f"A batch of {self.batch} cannot be shared equally by {self.devices * self.nodes} devices.")
+
+
+def read_training_config(path: Path, overrides: Iterable[str] = ()) -> TrainingConfig:
+    """The configuration of a YAML file, with `key=value` (or `section.key=value`) on top, values written as YAML.
+
+    Raises:
+        UserError: a file that cannot be read, an unknown key (the nearest is named), or a value of another type.
+    """
+    import yaml
+
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"The configuration {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"The configuration {path} holds no keys; it should look like the files in configs/.")
+    for override in overrides:
+        values = overridden(values, override)
+    values.setdefault("out", f"runs/{path.stem}")
+    return training_config(values, str(path))
+
+
+def overridden(values: Mapping[str, Any], override: str) -> dict[str, Any]:
+    """`values` with `key=value` or `section.key=value` on top.
+
+    Raises:
+        UserError: not of that form.
+    """
+    import yaml
+
+    key, equals, text = override.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not equals or not section or (dot and not name):
+        raise UserError(f"{override!r} is no setting; write key=value, for example steps=1000 or losses.mel=0.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"The value of {override!r} is not valid YAML.") from error
+    if not dot:
+        return {**values, section: value}
+    inner = values.get(section) or {}
+    if not isinstance(inner, Mapping):
+        raise UserError(f"{section!r} in {override!r} is a single value; write {section}=value.")
+    return {**values, section: {**inner, name: value}}
+
+
+def training_config(values: Mapping[str, Any], where: str) -> TrainingConfig:
+    """A configuration from plain values, as read from YAML; `where` they came from is said in messages."""
+    plain = {key: value for key, value in values.items() if key not in ("model", "losses", "gains")}
+    sections: dict[str, Any] = {}
+    for name in ("model", "losses"):
+        section = values.get(name, {} if name == "model" else dict(WEIGHTS))
+        if not isinstance(section, Mapping):
+            raise UserError(f"Key {name!r} in the configuration of {where} must be a section of keys.")
+        sections[name] = section
+    gains = values.get("gains", [1.0])
+    if not isinstance(gains, list):
+        raise UserError(f"Key 'gains' in the configuration of {where} must be a list, for example [1.0].")
+    losses = {str(name): weight for name, weight in sections["losses"].items()}
+    for name, weight in losses.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise UserError(f"The weight of the loss {name!r} in {where} is {weight!r}; give a number.")
+        one_of("loss", name, WEIGHTS)
+    return from_mapping(
+        TrainingConfig,
+        {
+            **plain,
+            "model": from_mapping(ModelConfig, sections["model"], f"the model in {where}"),
+            # In one order, whatever the file's: the order in which terms are added decides the last digit.
+            "losses": {name: float(losses[name]) for name in sorted(losses, key=list(WEIGHTS).index)},
+            "gains": [float(gain) if isinstance(gain, int | float) else gain for gain in gains],
+        },
+        where,
+    )
+
+
+def plain_config(config: TrainingConfig) -> dict[str, Any]:
+    """The configuration as YAML and JSON take it."""
+    return dataclasses.asdict(config)
+
+
+def difference(old: Mapping[str, Any], new: TrainingConfig) -> str | None:
+    """The first setting in which a run's configuration and its continuation differ and may not; None if none."""
+    mine = plain_config(new)
+    may = MAY_CHANGE | ({"steps"} if new.schedule == "constant" else set())
+    for key, value in mine.items():
+        if key not in may and old.get(key) != value:
+            return f"{key} is {value!r}, was {old.get(key)!r}"
+    return None
