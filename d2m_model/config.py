@@ -99,7 +99,7 @@ class ModelConfig:
             raise UserError("A model without motion has both motion_frames and motion_features 0; one of them is not.")
         if not self.motion_frames and not self.visual_features:
             raise UserError("The model has neither motion nor visual input; give it at least one.")
-        if not self.motion_units:
+        if not self.motion_units or not self.motion_features:
             body_25 = self.preset == "paper" and self.motion_features == 75
             object.__setattr__(self, "motion_units", "torso" if body_25 else "as_given")
         one_of("motion_units", self.motion_units, UNITS)

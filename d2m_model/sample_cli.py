@@ -57,9 +57,7 @@ def sample(
     dances = _dances_of_dataset(folders[0], split, dancer) if folders else _dances_of_videos(inputs, dancer)
     job.run(dances, batch)
     if job.failures:
-        raise UserError(
-            f"{len(job.failures)} of {job.count} failed:\n" + "\n".join(f"  {line}" for line in job.failures)
-        )
+        raise UserError(f"{len(job.failures)} of {job.count} failed, as said above: {', '.join(job.failures)}.")
 
 
 Loader = Callable[[], "Dance"]
@@ -155,9 +153,8 @@ class _Job:
                 check_free(path, self.force)
 
     def fail(self, name: str, error: UserError) -> None:
-        line = f"{name}: {error}"
-        self.failures.append(line)
-        typer.echo(line, err=True)
+        self.failures.append(name)
+        typer.echo(f"{name}: {error}", err=True)
 
     def make(self, dances: list[Dance]) -> None:
         """Music for some dances, written and recorded."""

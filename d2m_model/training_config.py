@@ -129,6 +129,19 @@ def read_training_config(path: Path, overrides: Iterable[str] = ()) -> TrainingC
     Raises:
         UserError: a file that cannot be read, an unknown key (the nearest is named), or a value of another type.
     """
+    values = {"losses": dict(WEIGHTS), **read_yaml(path)}
+    for override in overrides:
+        values = overridden(values, override)
+    values.setdefault("out", f"runs/{path.stem}")
+    return training_config(values, str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The values of a YAML file; a key `base` names another file, beside it, whose values it replaces one by one.
+
+    Raises:
+        UserError: a file that cannot be read or holds no keys.
+    """
     import yaml
 
     try:
@@ -139,10 +152,14 @@ def read_training_config(path: Path, overrides: Iterable[str] = ()) -> TrainingC
         raise UserError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
         raise UserError(f"The configuration {path} holds no keys; it should look like the files in configs/.")
-    for override in overrides:
-        values = overridden(values, override)
-    values.setdefault("out", f"runs/{path.stem}")
-    return training_config(values, str(path))
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    merged = read_yaml(path.parent / str(base))
+    for key, value in values.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if both else value
+    return merged
 
 
 def overridden(values: Mapping[str, Any], override: str) -> dict[str, Any]:

@@ -476,7 +476,7 @@ def _rate(config: CodecTrainingConfig, step: int) -> float:
 
 @torch.no_grad()
 def scale_latent(codec: JukeboxVQVAE, factor: float) -> None:
-    """Multiply the latent by a factor, in place: the encoder's last layer and the code-book; the decoder's first divides.
+    """Multiply the latent by a factor, in place: the encoder's last layer and the code-book; the decoder divides by it.
 
     With a power of two the codec gives back the same bits as before.
     """

@@ -100,16 +100,16 @@ def test_starting_from_data():
     assert (codebook.k - codebook.k.round()).abs().max() < 0.05
 
 
-def test_scaling_the_latent_changes_nothing_that_is_heard(small_codec: JukeboxVQVAE):
+def test_scaling_the_latent_changes_no_bit_of_what_is_heard(small_codec: JukeboxVQVAE):
     audio = torch.randn(1, 1, 2048)
     latent = small_codec.encode(audio)
     codes, rows = small_codec.quantise(latent)
     again = small_codec.decode(rows)
     scale_latent(small_codec, 8.0)
-    assert torch.allclose(small_codec.encode(audio), 8 * latent, rtol=1e-5)
+    assert torch.equal(small_codec.encode(audio), 8 * latent)
     after = small_codec.quantise(small_codec.encode(audio))
     assert torch.equal(after.codes, codes)
-    assert torch.allclose(small_codec.decode(after.latent), again, atol=1e-6)
+    assert torch.equal(small_codec.decode(after.latent), again)
 
 
 # -------------------------------------------------------------------------------------------------------- losses
@@ -277,6 +277,7 @@ def test_configuration_from_a_file_with_settings_on_top(tmp_path: Path):
         ("codec.widht=1", "did you mean 'width'?"),
         ("steps=many", "'steps' in the configuration of .* is 'many'; it must be of type int"),
         ("steps=0", "steps is 0; give 1 or more"),
+        ("quantise_from=6", "quantise_from is 6; give a number below steps"),
         ("level=hihg", "did you mean 'high'?"),
         ("codec.downs=[3,2,1]", "make a hop of 64; level high has a hop of 128"),
         ("codec.n_codes=0", "n_codes is 0"),
@@ -331,7 +332,7 @@ def test_a_killed_and_continued_run_gives_the_same_numbers(
     tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Killed at step 5, between the checkpoints of steps 3 and 6: steps 4 and 5 are done twice."""
-    config = settings(audio=str(music), out=str(tmp_path / "whole"), quietest_gain=0.5, dead_below=0.9)
+    config = settings(audio=str(music), out=str(tmp_path / "whole"), quietest_gain=0.5, ema=0.5, dead_below=0.5)
     train_codec(config)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
 
@@ -374,6 +375,13 @@ def test_the_folder_of_a_run(tmp_path: Path, music: Path):
     train_codec(settings(audio=str(music), out=str(run), logger="tensorboard"))
     codec = open_codec(run / "best", 2)
     assert (codec.hop, codec.n_codes, codec.licence) == (128, 16, "")
+    # The best codec is the one of the last checkpoint here, with a latent scaled to about 1.
+    last = open_codec(run / "last", 2)
+    sounds = torch.from_numpy(np.concatenate([one.audio() for one in read_sounds(music)]))[None, None, :44100]
+    latent, unscaled = codec.encode(sounds), last.encode(sounds)
+    assert 0.5 < float(latent.std()) < 2
+    assert float(unscaled.std()) < 0.25
+    assert torch.equal(codec.quantise(latent).codes, last.quantise(unscaled).codes)
     training_json = json.loads((run / "best" / "training.json").read_text())
     assert training_json["finished"]
     assert training_json["quality"]["held_out"]
@@ -390,7 +398,7 @@ def test_the_folder_of_a_run(tmp_path: Path, music: Path):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, music: Path):
     run = tmp_path / "run"
-    config = settings(audio=str(music), out=str(run), steps=1)
+    config = settings(audio=str(music), out=str(run), steps=1, quantise_from=0)
     train_codec(config)
     with pytest.raises(UserError, match=r"another configuration \(batch is 2, was 4\); give another out=FOLDER\."):
         train_codec(dataclasses.replace(config, batch=2))
@@ -398,7 +406,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, music: Path):
     train_codec(dataclasses.replace(config, steps=2))
     assert json.loads((run / "last" / "training.json").read_text())["step"] == 2
     soundfile.write(music / "more.wav", np.zeros(3000), 22050)
-    with pytest.raises(UserError, match="is not what the run in .* was trained on"):
+    with pytest.raises(UserError, match=r"is not what the run in .* was trained on"):
         train_codec(dataclasses.replace(config, steps=3))
     other = tmp_path / "other"
     other.mkdir()
@@ -442,32 +450,39 @@ def test_going_on_from_a_codec(tmp_path: Path, music: Path):
     (tmp_path / "given").mkdir()
     write_codec(given, tmp_path / "given")
     values = {key: value for key, value in VALUES.items() if key != "codec"}
-    values |= {"audio": str(music), "out": str(tmp_path / "run"), "init": str(tmp_path / "given"), "steps": 1}
-    values |= {"learning_rate": 1e-6, "ema": 0.99, "dead_below": 0.0}
+    values |= {
+        "audio": str(music),
+        "out": str(tmp_path / "run"),
+        "init": str(tmp_path / "given"),
+        "steps": 1,
+        "quantise_from": 0,
+    }
+    values |= {"learning_rate": 1e-6, "ema": 0.9999, "dead_below": 0.0}
     train_codec(codec_training_config(values, "a test"))
     codec = open_codec(tmp_path / "run" / "last", 2)
     assert codec.licence == "Only on Sundays."  # what is made from weights keeps their licence
     for name, value in codec.state_dict().items():
-        assert torch.allclose(value, given.state_dict()[name], atol=2e-2 if name.endswith(".k") else 1e-5), name
+        assert torch.allclose(value, given.state_dict()[name], atol=1e-2 if name.endswith(".k") else 1e-5), name
 
 
-def test_a_small_codec_learns_to_give_a_tone_back(tmp_path: Path, music: Path):
+def test_a_small_codec_learns_to_give_a_tone_back(tmp_path: Path):
+    time = np.arange(44100) / 22050
+    noise = 0.005 * np.random.default_rng(0).standard_normal(44100)
+    soundfile.write(tmp_path / "tone.wav", 0.4 * np.sin(2 * np.pi * 220 * time) + noise, 22050)
     config = settings(
-        audio=str(music),
+        audio=str(tmp_path / "tone.wav"),
         out=str(tmp_path / "run"),
         codec={"width": 16, "depth": 1, "latent_channels": 8, "n_codes": 32},
-        steps=150,
-        batch=4,
-        crop_frames=16,
+        steps=120,
         learning_rate=4e-3,
         schedule="cosine",
         warmup=10,
-        quantise_from=60,
+        quantise_from=50,
         log_every=10,
-        validate_every=150,
-        save_every=150,
-        waveform_weight=10.0,
-        ffts=[512],
+        validate_every=120,
+        save_every=120,
+        spectral_weight=0.0,
+        ffts=[],
     )
     train_codec(config)
     rows = losses(tmp_path / "run")
@@ -475,15 +490,17 @@ def test_a_small_codec_learns_to_give_a_tone_back(tmp_path: Path, music: Path):
     waveform = [float(row[column]) for row in rows[1:] if row[1] == "train"]
     assert waveform[0] > 0.2  # a sine of amplitude 0.4 has a mean modulus of 0.25
     assert waveform[-1] < 0.25 * waveform[0]
+    # On the tone's last tenth, which was held out.
     quality = json.loads((tmp_path / "run" / "best" / "training.json").read_text())["quality"]["mean"]
-    assert quality["si_sdr_db"] > 8.0
-    assert quality["code_use"] > 0.5
+    assert quality["seconds"] == pytest.approx(4410 // 128 * 128 / 22050)
+    assert quality["si_sdr_db"] > 10.0
+    assert quality["perplexity"] > 4.0
 
 
 def test_the_train_verb(tmp_path: Path, music: Path):
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(VALUES))
-    arguments = ["train", str(path), f"audio={music}", f"out={tmp_path / 'run'}", "steps=1"]
+    arguments = ["train", str(path), f"audio={music}", f"out={tmp_path / 'run'}", "steps=1", "quantise_from=0"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.exception
     assert result.stdout.strip().splitlines()[-1] == str(tmp_path / "run" / "best")

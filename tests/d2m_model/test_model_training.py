@@ -157,7 +157,7 @@ def test_two_processes_have_the_gradients_of_one(folder, tmp_path):
         one, two = (moments(state, part) for state in states)
         assert len(one) == len(two) > 20
         # A gradient that is zero but for rounding (the discriminator's last bias) has no size of its own.
-        least = 1e-3 * max(float(gradient.abs().max()) for gradient in one.values())
+        least = 1e-2 * max(float(gradient.abs().max()) for gradient in one.values())
         for key, gradient in one.items():
             scale = max(float(gradient.abs().max()), least)
             assert float((two[key] - gradient).abs().max()) <= tolerance * scale, (part, key)

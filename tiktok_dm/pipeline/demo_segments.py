@@ -178,7 +178,8 @@ def _song_rows(job: _SongJob) -> tuple[list[ClipItem], list[dict[str, Any]]]:
     from tiktok_dm.synthetic.estimated import as_estimated
     from tiktok_dm.synthetic.performance import find_clip
 
-    items, rows = [], []
+    items: list[ClipItem] = []
+    rows: list[dict[str, Any]] = []
     demo = job.params.demo
     with tempfile.TemporaryDirectory() as folder:
         for clip_id in job.clip_ids:
@@ -223,7 +224,7 @@ def _jobs(params: SegmentSetParams) -> list[_SongJob]:
         {"song_id": [clip.song_id for clip in clips], "compilation_id": [clip.compilation_id for clip in clips]}
     )
     splits = assign_splits(table, params.test_share, params.seed)
-    split_of = dict(zip(splits["song_id"].astype(int), splits["split"].astype(str), strict=True))
+    split_of = {int(song_id): str(split) for song_id, split in splits[["song_id", "split"]].itertuples(index=False)}
     jobs = [
         _SongJob(params, song_id, split, tuple(clip.clip_id for clip in clips if clip.song_id == song_id))
         for song_id, split in split_of.items()
