@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from d2m_model.codec.cli import app as codec
+from d2m_model.sample_cli import sample
 from d2m_model.train_cli import plot, train
 from tiktok_dm.errors import UserError
 
@@ -87,6 +89,8 @@ def convert(
 
 app.command()(train)
 app.command()(plot)
+app.command()(sample)
+app.add_typer(codec, name="codec", help="The codec: fetch JukeBox's weights, train one, report what it keeps.")
 
 
 def main() -> None:

@@ -118,7 +118,8 @@ def train_codec(config: CodecTrainingConfig, progress: Progress | None = None) -
     progress = progress or Silence()
     out = Path(config.out)
     # The folder is looked at before the audio is read: a mistake should not take minutes to be told.
-    started = _claim(out, config)
+    started = _belongs(out, config)
+    progress.say(f"reading {config.audio}")
     sounds = read_sounds(config.audio)
     seconds = sum(len(sound.samples) for sound in sounds) / 22050
     progress.say(f"{len(sounds)} sounds, {seconds / 60:.1f} minutes")
@@ -140,8 +141,8 @@ def train_codec(config: CodecTrainingConfig, progress: Progress | None = None) -
         run.close()
 
 
-def _claim(out: Path, config: CodecTrainingConfig) -> bool:
-    """Whether the folder holds this very run already; a new one gets its `config.yaml`."""
+def _belongs(out: Path, config: CodecTrainingConfig) -> bool:
+    """Whether the folder holds this very run already; one that holds something else is an error."""
     import yaml
 
     path = out / CONFIG_FILE
@@ -156,12 +157,19 @@ def _claim(out: Path, config: CodecTrainingConfig) -> bool:
         return True
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already and holds no codec training; give another out=FOLDER.")
+    return False
+
+
+def _claim(out: Path, config: CodecTrainingConfig) -> None:
+    """Make the folder this run's: its configuration is written down."""
+    import yaml
+
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_file(path, yaml.safe_dump(plain_config(config), sort_keys=False, width=120).encode())
+        text = yaml.safe_dump(plain_config(config), sort_keys=False, width=120)
+        write_file(out / CONFIG_FILE, text.encode())
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror or error}.") from error
-    return False
 
 
 class _Run:
@@ -176,10 +184,13 @@ class _Run:
         self.level = LEVELS[config.level].codec_level
         self.audio = fingerprint(sounds)
         train, self.held = hold_out(sounds, config.validation_share, config.seed)
-        self.fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
+        try:
+            self.fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
+        except Exception as error:  # of many kinds, by accelerator
+            raise UserError(f"The accelerator {config.accelerator!r} cannot be used here; give auto or cpu.") from error
         self.step = self.saved = 0
         self.best = math.inf
-        self.quantising = False
+        self.quantising = self.finished = False
         self.latent_std = 1.0
         self.validation: dict[str, float] = {}
         self.sounds = train
@@ -222,10 +233,11 @@ class _Run:
         if config.init and not resumes:
             self.ema.adopt(codec.codebook, codec.codebook.k.clone(), config.batch * config.crop_frames)
             self.quantising = True
+        self.losses, self.optimiser = self.fabric.setup(CodecLosses(codec, config), optimiser)
         if resumes:
             self._load(last, optimiser)
         self.ema.to(self.fabric.device)
-        self.losses, self.optimiser = self.fabric.setup(CodecLosses(codec, config), optimiser)
+        _claim(self.out, config)
         self._open_logs()
 
     def _load(self, last: Path, optimiser: torch.optim.Optimizer) -> None:
@@ -236,7 +248,7 @@ class _Run:
             self.ema.load_state_dict(state["ema"])
             self.step = self.saved = int(state["step"])
             self.best, self.quantising = float(state["best"]), bool(state["quantising"])
-            self.validation = dict(training["validation"])
+            self.validation, self.finished = dict(training["validation"]), bool(training["finished"])
             audio = str(training["audio"])
         except Exception as error:  # torch raises many kinds for a file that is not what it should be
             raise UserError(f"The checkpoint in {last} cannot be read; remove {self.out} to start again.") from error
@@ -251,7 +263,7 @@ class _Run:
 
     def go(self) -> None:
         config = self.config
-        if self.step >= config.steps:
+        if self.step >= config.steps and self.finished:
             self.progress.say(f"the run in {self.out} is finished: {self.step} steps")
             return
         while self.step < config.steps:
@@ -325,7 +337,7 @@ class _Run:
         where = (
             f"the last good checkpoint, of step {self.saved}, is in {self.out / 'last'}"
             if self.saved
-            else ("there is no checkpoint yet")
+            else "there is no checkpoint yet"
         )
         return UserError(f"{what}: {where}; a lower learning_rate or clip in another out=FOLDER may mend it.")
 

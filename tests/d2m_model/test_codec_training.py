@@ -18,7 +18,7 @@ from d2m_model.codec.cli import app
 from d2m_model.codec.ema_codebook import EmaCodebook
 from d2m_model.codec.files import open_codec, write_codec
 from d2m_model.codec.jukebox import Codebook, JukeboxConfig, JukeboxVQVAE
-from d2m_model.codec.training import CodecLosses, scale_latent, train_codec
+from d2m_model.codec.training import COLUMNS, CodecLosses, scale_latent, train_codec
 from d2m_model.codec.training_config import CodecTrainingConfig, codec_training_config, read_codec_training_config
 from d2m_model.codec.training_data import Crops, Sound, hold_out, read_sounds, to_int16
 from tiktok_dm.errors import UserError
@@ -394,6 +394,44 @@ def test_the_folder_of_a_run(tmp_path: Path, music: Path):
     train_codec(settings(audio=str(music), out=str(run), logger="tensorboard"))
     after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path in before}
     assert after == before
+
+
+def test_a_run_killed_while_it_measures_is_measured_afterwards(
+    tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = settings(audio=str(music), out=str(tmp_path / "run"), steps=2)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "measure", interrupted)
+        with pytest.raises(UserError, match=r"Stopped; the same command goes on from step 2\."):
+            train_codec(config)
+    path = tmp_path / "run" / "last" / "training.json"
+    assert json.loads(path.read_text())["quality"] is None
+    train_codec(config)
+    assert json.loads(path.read_text())["quality"]["mean"]["seconds"] > 0
+
+
+def test_half_precision_gives_nearly_the_same_losses(tmp_path: Path, music: Path):
+    rows = []
+    for precision in ("32-true", "bf16-mixed"):
+        run = tmp_path / precision
+        train_codec(settings(audio=str(music), out=str(run), steps=2, precision=precision))
+        rows.append(losses(run)[1])
+    column = COLUMNS.index("total")
+    assert float(rows[0][column]) != float(rows[1][column])
+    assert float(rows[0][column]) == pytest.approx(float(rows[1][column]), rel=0.02)
+
+
+def test_a_mistake_claims_no_folder(tmp_path: Path, music: Path):
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match="A crop of 2 frames has 256 samples, fewer than the longest FFT of 512"):
+        train_codec(settings(audio=str(music), out=str(run), crop_frames=2))
+    with pytest.raises(UserError, match="There is no audio"):
+        train_codec(settings(audio=str(tmp_path / "absent"), out=str(run)))
+    assert not run.exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, music: Path):
