@@ -24,7 +24,7 @@ SEGMENT_SAMPLES = 44100
 """Samples of the 2-s segment that the model is trained on."""
 
 PRESETS = ("paper", "released")
-UNITS = ("as_given", "torso")
+UNITS = ("as_given", "torso", "movement")
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class ModelConfig:
         pose_axis: length to which the pose features are projected; the motion encoder convolves along it.
         motion_embedding: length of the motion vector.
         genre_embedding: length of one genre's vector.
-        motion_units: what the poses are given in, see `motion.UNITS`; where it is left empty, `torso` for BODY_25 poses
-            in the `paper` preset and `as_given` otherwise (the authors' code takes pixels as they are).
+        motion_units: what the poses are turned into, see `motion.to_units`; where it is left empty, `movement` for
+            BODY_25 poses in the `paper` preset and `as_given` otherwise (the authors' code takes pixels as they are).
         output_scale: the generator's output is this many times its last layer's.
         width: factor on the channels of every hidden layer, for small models; 1 is the published size.
 
@@ -101,10 +101,12 @@ class ModelConfig:
             raise UserError("The model has neither motion nor visual input; give it at least one.")
         if not self.motion_units or not self.motion_features:
             body_25 = self.preset == "paper" and self.motion_features == 75
-            object.__setattr__(self, "motion_units", "torso" if body_25 else "as_given")
+            object.__setattr__(self, "motion_units", "movement" if body_25 else "as_given")
         one_of("motion_units", self.motion_units, UNITS)
-        if self.motion_units == "torso" and self.motion_features != 75:
-            raise UserError("Poses in torso lengths are BODY_25 poses of 75 numbers; use motion_units as_given.")
+        if self.motion_units != "as_given" and self.motion_features != 75:
+            raise UserError(
+                f"motion_units {self.motion_units} is for BODY_25 poses of 75 numbers; use motion_units as_given."
+            )
         if not self.latent_frames:
             object.__setattr__(self, "latent_frames", LEVELS[self.level].frames)
         if self.preset == "released" and self.level == "high" and self.latent_frames != LEVELS["high"].frames:

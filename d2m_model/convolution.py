@@ -24,6 +24,7 @@ row; whatever follows takes them as they are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -39,8 +40,11 @@ _FOURIER_TAPS = 16
 
 _NARROW = 96
 """With fewer channels than this the tiles' transforms cost more than the products that they save (measured)."""
-_SHORT = 3
-"""Fewer tiles than this, over batch and length, leave matrices too thin for the products to run at full speed."""
+_NARROW_FOURIER = 32
+"""The same for many taps."""
+_BLOCK = 6_000_000
+"""Numbers in an intermediate: 24 MB of float32, less than glibc's largest threshold for memory that it keeps."""
+_THINNEST = 64
 
 
 class Algorithm(NamedTuple):
@@ -83,7 +87,7 @@ def toom_cook(taps: int) -> Algorithm:
         synthesis[i] = powers[i, :outputs]
     analysis[-1] = np.poly(points)[::-1]
     weights[-1, -1] = synthesis[-1, -1] = 1
-    return Algorithm(*(torch.from_numpy(np.ascontiguousarray(m)) for m in (analysis, weights, synthesis.T)))
+    return Algorithm(*(_constant(matrix) for matrix in (analysis, weights, synthesis.T)))
 
 
 def fourier(taps: int) -> Algorithm:
@@ -105,37 +109,38 @@ def fourier(taps: int) -> Algorithm:
     analysis.append((-1.0) ** t)
     weights.append((-1.0) ** w)
     synthesis.append((-1.0) ** y / n)
-    return Algorithm(*(torch.from_numpy(np.array(rows)) for rows in (analysis, weights, np.array(synthesis).T.copy())))
+    return Algorithm(*(_constant(np.array(rows)) for rows in (analysis, weights, np.array(synthesis).T)))
 
 
 @lru_cache(maxsize=64)
 def algorithm(taps: int, dtype: torch.dtype = torch.float64) -> Algorithm:
     """The algorithm that is used for so many taps."""
     made = fourier(taps) if taps > _TOOM_COOK_TAPS[1] else toom_cook(taps)
-    return Algorithm(*(matrix.to(dtype) for matrix in made))
+    with torch.inference_mode(False):
+        return Algorithm(*(matrix.to(dtype) for matrix in made))
 
 
 class _Tiling(NamedTuple):
     """Where the rows of tiles come from and go to, as indices into flattened (batch, length) rows.
 
     Args:
-        inputs: (n * tiles,): row `j * tiles + tile` of the tiles is this input row.
+        tiles: their number.
+        inputs: (n, tiles): sample j of a tile is this input row.
         inputs_back: the same, with one past the end for what lies beyond the signal.
         outputs: (batch * length',): this row of the tiles is the output row.
         outputs_back: (outputs * tiles,): its inverse; any output row for those that are dropped.
         dropped: rows of the tiles that are no output.
-        tiles: their number.
     """
 
+    tiles: int
     inputs: Tensor
     inputs_back: Tensor
     outputs: Tensor
     outputs_back: Tensor
     dropped: Tensor
-    tiles: int
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def _tiling(batch: int, length: int, taps: int, outputs: int, dilation: int) -> _Tiling:
     length_out = length - dilation * (taps - 1)
     per_phase = -(-length_out // dilation)
@@ -153,12 +158,24 @@ def _tiling(batch: int, length: int, taps: int, outputs: int, dilation: int) -> 
     outputs_back = (item * length_out + np.minimum(made, length_out - 1)).ravel()
     forward = np.empty(batch * length_out, dtype=np.int64)
     forward[outputs_back[kept]] = np.flatnonzero(kept)
-    indices = (torch.from_numpy(a.ravel()) for a in (inputs, inputs_back, forward, outputs_back, np.flatnonzero(~kept)))
-    return _Tiling(*indices, tiles=batch * start.size)
+    tiles = batch * start.size
+    grids = (_constant(grid.reshape(n, tiles)) for grid in (inputs, inputs_back))
+    lists = (_constant(rows) for rows in (forward, outputs_back, np.flatnonzero(~kept)))
+    return _Tiling(tiles, *grids, *lists)
+
+
+def _constant(values: np.ndarray) -> Tensor:
+    """A tensor that training may use even where sampling made it first."""
+    with torch.inference_mode(False):
+        return torch.from_numpy(np.ascontiguousarray(values))
 
 
 class _Tiled(torch.autograd.Function):
-    """The tiled convolution of (batch, length, in) to (batch * length', out); its gradient transposes the algorithm."""
+    """The tiled convolution of (batch, length, in) to (batch * length', out); its gradient transposes the algorithm.
+
+    Output channels are worked through in blocks, and tiles too where they are gathered, so that every intermediate
+    stays small: the allocator hands small memory out again, while fresh memory costs more than the arithmetic on it.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
@@ -166,44 +183,71 @@ class _Tiled(torch.autograd.Function):
         out_channels, _, taps = weight.shape
         form = algorithm(taps, x.dtype)
         tiling = _tiling(batch, length, taps, form.outputs, dilation)
-        gathered = x.reshape(batch * length, channels).index_select(0, tiling.inputs)
-        signal = (form.analysis @ gathered.view(-1, tiling.tiles * channels)).view(form.rows, tiling.tiles, channels)
-        del gathered
-        filters = (form.weights @ weight.reshape(-1, taps).t()).view(form.rows, out_channels, channels)
-        product = torch.bmm(signal, filters.transpose(1, 2))
-        made = (form.synthesis @ product.view(form.rows, -1)).view(-1, out_channels)
-        # (batch * length', out), and not a view, so that an activation may work on it in place.
-        y = made.index_select(0, tiling.outputs)
+        rows = x.reshape(batch * length, channels)
+        signal = x.new_empty(form.rows, tiling.tiles, channels)
+        for part in _blocks(tiling.tiles, form.analysis.shape[1] * channels):
+            gathered = rows.index_select(0, tiling.inputs[:, part].flatten())
+            torch.mm(form.analysis, gathered.view(len(tiling.inputs), -1), out=_columns(signal, part))
+        # Rows by channels, and not a view, so that an activation may work on it in place.
+        y = x.new_empty(len(tiling.outputs), out_channels)
+        for part in _blocks(out_channels, form.rows * max(channels, tiling.tiles)):
+            product = torch.bmm(signal, _filters(form, weight[part]).transpose(1, 2))
+            made = (form.synthesis @ product.view(form.rows, -1)).view(form.outputs * tiling.tiles, -1)
+            y[:, part] = made.index_select(0, tiling.outputs)
         if bias is not None:
             y += bias
         needs_input, needs_weight = ctx.needs_input_grad[:2]
-        ctx.save_for_backward(signal if needs_weight else None, filters if needs_input else None)
-        ctx.shape, ctx.taps, ctx.dilation = x.shape, taps, dilation
+        ctx.save_for_backward(signal if needs_weight else None, weight)
+        ctx.shape, ctx.dilation, ctx.needs_input = x.shape, dilation, needs_input
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        signal, filters = ctx.saved_tensors
+        signal, weight = ctx.saved_tensors
         batch, length, channels = ctx.shape
-        out_channels = grad.shape[1]
-        form = algorithm(ctx.taps, grad.dtype)
-        tiling = _tiling(batch, length, ctx.taps, form.outputs, ctx.dilation)
-        grad_x = grad_weight = grad_bias = None
-        if ctx.needs_input_grad[2]:
-            grad_bias = grad.sum(0)
-        made = grad.index_select(0, tiling.outputs_back).index_fill_(0, tiling.dropped, 0)
-        product = (form.synthesis.t() @ made.view(form.outputs, -1)).view(form.rows, tiling.tiles, out_channels)
-        del made
+        out_channels, _, taps = weight.shape
+        form = algorithm(taps, grad.dtype)
+        tiling = _tiling(batch, length, taps, form.outputs, ctx.dilation)
+        grad_x = grad_weight = None
+        grad_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
         if signal is not None:
-            by_row = torch.bmm(product.transpose(1, 2), signal)
-            grad_weight = (by_row.view(form.rows, -1).t() @ form.weights).view(out_channels, channels, ctx.taps)
-        if filters is not None:
-            back = torch.bmm(product, filters)
-            gathered = (form.analysis.t() @ back.view(form.rows, -1)).view(-1, channels)
-            rows = grad.new_zeros(batch * length + 1, channels).index_add_(0, tiling.inputs_back, gathered)
+            grad_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
+        back = grad.new_zeros(form.rows, tiling.tiles, channels) if ctx.needs_input else None
+        for part in _blocks(out_channels, form.rows * max(channels, tiling.tiles)):
+            made = grad[:, part].index_select(0, tiling.outputs_back).index_fill_(0, tiling.dropped, 0)
+            product = (form.synthesis.t() @ made.view(form.outputs, -1)).view(form.rows, tiling.tiles, -1)
+            if grad_weight is not None:
+                by_row = torch.bmm(product.transpose(1, 2), signal)
+                torch.mm(by_row.view(form.rows, -1).t(), form.weights, out=grad_weight[part].view(-1, taps))
+            if back is not None:
+                back.baddbmm_(product, _filters(form, weight[part]))
+        if back is not None:
+            rows = grad.new_zeros(batch * length + 1, channels)
+            for part in _blocks(tiling.tiles, form.analysis.shape[1] * channels):
+                gathered = (form.analysis.t() @ _columns(back, part)).view(-1, channels)
+                rows.index_add_(0, tiling.inputs_back[:, part].flatten(), gathered)
             grad_x = rows[:-1].view(batch, length, channels)
         return grad_x, grad_weight, grad_bias, None
+
+
+def _filters(form: Algorithm, weight: Tensor) -> Tensor:
+    """G w: (out, in, taps) to (rows, out, in)."""
+    return (form.weights @ weight.reshape(-1, form.taps).t()).view(form.rows, *weight.shape[:2])
+
+
+def _columns(tiles: Tensor, part: slice) -> Tensor:
+    """Some of the tiles (rows, tiles, channels) as a matrix (rows, tiles * channels)."""
+    rows, _, channels = tiles.shape
+    return tiles.view(rows, -1)[:, part.start * channels : part.stop * channels]
+
+
+def _blocks(n: int, numbers_each: int) -> Iterator[slice]:
+    """0 to n in nearly equal parts of at most `_BLOCK` numbers, but no thinner than the products need."""
+    size = max(_THINNEST, _BLOCK // numbers_each)
+    parts = -(-n // size)
+    for part in range(parts):
+        yield slice(n * part // parts, n * (part + 1) // parts)
 
 
 def convolve(
@@ -227,38 +271,39 @@ def convolve(
         groups: number of independent groups of channels.
     """
     out_channels, channels, taps = weight.shape
-    if stride != 1 or groups != 1 or not on_rows(x, min(channels, out_channels)):
+    narrowest = min(channels, out_channels)
+    if stride != 1 or groups != 1 or not on_rows(x, narrowest, taps):
         return functional.conv1d(x, weight, bias, stride, padding, dilation, groups)
     rows = x.transpose(1, 2)
-    if taps == 1 and not padding:
-        return functional.linear(rows, weight[..., 0], bias).transpose(1, 2)
-    if not _TOOM_COOK_TAPS[0] <= taps <= _TOOM_COOK_TAPS[1] and taps < _FOURIER_TAPS:
-        return functional.conv1d(x, weight, bias, stride, padding, dilation, groups)
     if padding:
         rows = functional.pad(rows, (0, 0, padding, padding))
-    made = _Tiled.apply(rows, weight, bias, dilation)
-    return made.view(len(x), -1, out_channels).transpose(1, 2)
+    if taps == 1:
+        return functional.linear(rows, weight[..., 0], bias).transpose(1, 2)
+    return _Tiled.apply(rows, weight, bias, dilation).view(len(x), -1, out_channels).transpose(1, 2)
 
 
-def on_rows(x: Tensor, narrowest: int) -> bool:
+def on_rows(x: Tensor, narrowest: int, taps: int = 1) -> bool:
     """Whether a convolution of stride 1 is computed here, on (batch, length, channels), and not by PyTorch's own.
 
     Args:
         x: (batch, in, length).
         narrowest: the smaller of its numbers of channels, in and out.
+        taps: of the kernel.
     """
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or narrowest < _NARROW:
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return False
-    return not (torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu") or torch.jit.is_tracing())
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu") or torch.jit.is_tracing():
+        return False
+    if taps >= _FOURIER_TAPS:
+        return narrowest >= _NARROW_FOURIER
+    return narrowest >= _NARROW and (taps == 1 or _TOOM_COOK_TAPS[0] <= taps <= _TOOM_COOK_TAPS[1])
 
 
 class Conv1d(nn.Conv1d):
     """`nn.Conv1d` by `convolve`; the state dict is the same."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return convolve(
-            x, self.weight, self.bias, self.stride[0], int(self.padding[0]), self.dilation[0], self.groups
-        )
+        return convolve(x, self.weight, self.bias, self.stride[0], int(self.padding[0]), self.dilation[0], self.groups)
 
 
 class ReflectionPad1d(nn.ReflectionPad1d):
@@ -272,6 +317,6 @@ class ReflectionPad1d(nn.ReflectionPad1d):
         return rows.index_select(1, _reflection(x.shape[2], left, right)).transpose(1, 2)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def _reflection(length: int, left: int, right: int) -> Tensor:
-    return torch.from_numpy(np.pad(np.arange(length), (left, right), mode="reflect"))
+    return _constant(np.pad(np.arange(length), (left, right), mode="reflect"))

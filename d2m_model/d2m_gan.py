@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
@@ -24,6 +25,9 @@ from d2m_model.generator import Generator
 from d2m_model.layers import initialise
 from d2m_model.motion_encoder import MotionEncoder
 from tiktok_dm.errors import UserError
+
+LEAST_SPREAD = 0.02
+"""Torso lengths; half of what an estimator's error is."""
 
 
 class D2MGAN(
@@ -39,6 +43,7 @@ class D2MGAN(
     """
 
     motion_encoder: MotionEncoder | None
+    motion_spread: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -47,10 +52,23 @@ class D2MGAN(
         self._hub_mixin_config = None
         self.motion_encoder = MotionEncoder(config) if config.motion_frames else None
         self.generator = Generator(config)
+        if config.motion_units == "movement":
+            self.register_buffer("motion_spread", torch.ones(config.motion_features))
         if config.preset == "paper":
             if self.motion_encoder is not None:
                 initialise(self.motion_encoder)
             initialise(self.generator, last_gain=0.1)
+
+    def fit_motion(self, motion: np.ndarray) -> None:
+        """Take the spread by which a model in the units `movement` divides its input from the training data.
+
+        Args:
+            motion: training windows in the model's units, (windows, motion_frames, motion_features). Spreads below
+                `LEAST_SPREAD` count as it, so that a joint that hardly moves does not become noise.
+        """
+        if self.config.motion_units == "movement":
+            spread = np.maximum(np.sqrt(np.square(motion, dtype=np.float64).mean(axis=(0, 1))), LEAST_SPREAD)
+            self.motion_spread.copy_(torch.from_numpy(spread))
 
     def encode_motion(self, motion: Tensor) -> Tensor:
         """Motion vectors (batch, windows, motion_embedding) of poses (batch, windows * motion_frames, features).
@@ -65,6 +83,8 @@ class D2MGAN(
             raise UserError(
                 f"Motion has shape {tuple(motion.shape)}; this model takes (batch, {frames} per 2 s, {width})."
             )
+        if self.config.motion_units == "movement":
+            motion = motion / self.motion_spread
         batch, windows = motion.shape[0], motion.shape[1] // frames
         return self.motion_encoder(motion.reshape(batch * windows, frames, width)).reshape(batch, windows, -1)
 

@@ -27,7 +27,7 @@ from d2m_model.motion import check_motion, to_units
 from d2m_model.step import Batch
 from tiktok_dm.errors import UserError
 
-VERSION = 1
+VERSION = 2  # of the cached numbers
 _ENCODE_ROWS = 16
 
 

@@ -108,15 +108,24 @@ class ResidualBlock(nn.Module):
         self.shortcut = WeightNormConv1d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        first, second, shortcut = self.block[2], self.block[4], self.shortcut
         if not on_rows(x, x.shape[1]):
-            return shortcut(x) + self.block(x)
+            return self.shortcut(x) + self.block(x)
         # The same with both convolutions of size 1 as products of (batch * length, channels), added in place.
         x = x.transpose(1, 2).contiguous().transpose(1, 2)
-        hidden = functional.leaky_relu_(first(self.block[1](functional.leaky_relu(x, LEAKY_SLOPE))), LEAKY_SLOPE)
-        rows = functional.linear(_rows(hidden), second.weight[..., 0], second.bias + shortcut.bias)
-        rows = torch.addmm(rows, _rows(x), shortcut.weight[..., 0].t())
+        _, pad, dilated, _, pointwise = self.block
+        hidden = functional.leaky_relu_(dilated(pad(functional.leaky_relu(x, LEAKY_SLOPE))), LEAKY_SLOPE)
+        (weight, bias), (weight_x, bias_x) = _pointwise(pointwise), _pointwise(self.shortcut)
+        rows = functional.linear(_rows(hidden), weight, bias + bias_x)
+        rows = torch.addmm(rows, _rows(x), weight_x.t())
         return rows.view(x.shape[0], x.shape[2], -1).transpose(1, 2)
+
+
+def _pointwise(convolution: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight (out, in) and bias of a convolution of size 1, weight norm folded or not."""
+    weight, bias = convolution.weight, convolution.bias
+    assert isinstance(weight, Tensor)
+    assert isinstance(bias, Tensor)
+    return weight[..., 0], bias
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -42,7 +42,8 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device, without waiting for the copy."""
-        return Batch(*(None if part is None else part.to(device, non_blocking=True) for part in self))
+        moved = {name: part.to(device, non_blocking=True) for name, part in self._asdict().items() if part is not None}
+        return self._replace(**moved)
 
     def inputs(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """What the model is called with."""

@@ -154,6 +154,8 @@ class Trainer:
         self.learning_rate = config.learning_rate
         torch.manual_seed(config.seed)
         self.model = D2MGAN(config.model)
+        if data.train_segments.motion is not None:
+            self.model.fit_motion(data.train_segments.motion[data.train])
         self.adversarial = AdversarialLoss(
             self.model.new_discriminator(),
             config.discriminator_learning_rate,

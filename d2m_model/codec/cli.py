@@ -17,12 +17,17 @@ _PLAIN_EVERY_S = 5.0
 
 
 class LoopProgress:
-    """A bar with the losses on a terminal, a line now and then elsewhere; standard output stays for results."""
+    """A bar on a terminal, a line now and then elsewhere; standard output stays for results.
 
-    def __init__(self) -> None:
+    Args:
+        in_bytes: what is counted is bytes, not steps.
+    """
+
+    def __init__(self, in_bytes: bool = False) -> None:
         from rich.console import Console
 
         self.console = Console(stderr=True)
+        self.in_bytes = in_bytes
         self._bar: Any = None
         self._task: Any = None
         self._text = ""
@@ -30,10 +35,18 @@ class LoopProgress:
         self._first: int | None = None
 
     def __enter__(self) -> LoopProgress:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         if self.console.is_terminal:
-            columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("[dim]{task.fields[text]}"))
+            count = DownloadColumn() if self.in_bytes else MofNCompleteColumn()
+            columns = (BarColumn(), count, TimeRemainingColumn(), TextColumn("[dim]{task.fields[text]}"))
             self._bar = Progress(*columns, console=self.console)
             self._bar.start()
         return self
@@ -45,9 +58,11 @@ class LoopProgress:
             self._bar.stop()
 
     def say(self, text: str) -> None:
+        """A line of its own."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def step(self, done: int, steps: int, losses: dict[str, float]) -> None:
+        """So far it has come; losses that are not read leave the last ones standing."""
         now = time.monotonic()
         if self._first is None:
             self._first, self._started = done, now
@@ -60,10 +75,11 @@ class LoopProgress:
             self._bar.update(self._task, completed=done, text=self._text)
         elif done == steps or now - self._last >= _PLAIN_EVERY_S:
             self._last = now
-            left = ""
+            count = f"{done / 1e6:.1f} of {steps / 1e6:.1f} MB" if self.in_bytes else f"step {done} of {steps}"
+            parts = [count, self._text]
             if steps > done > self._first:
-                left = f", about {(steps - done) * (now - self._started) / (done - self._first):.0f} s left"
-            print(f"step {done} of {steps}: {self._text}{left}", file=sys.stderr, flush=True)
+                parts.append(f"about {(steps - done) * (now - self._started) / (done - self._first):.0f} s left")
+            print(", ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
 
 @app.command()
@@ -116,7 +132,7 @@ def fetch(
     from d2m_model.codec.fetch import fetch as fetch_file
     from d2m_model.codec.jukebox import LICENCE
 
-    with LoopProgress() as progress:
+    with LoopProgress(in_bytes=True) as progress:
         place = out or default_path()
         path, sha256 = fetch_file(
             place,

@@ -29,7 +29,7 @@ from d2m_model.atomic import new_folder, recover, write_file
 from d2m_model.codec.ema_codebook import EmaCodebook
 from d2m_model.codec.files import open_codec, write_codec
 from d2m_model.codec.interface import straight_through
-from d2m_model.codec.jukebox import JukeboxVQVAE
+from d2m_model.codec.jukebox import JukeboxConfig, JukeboxVQVAE
 from d2m_model.codec.quality import code_use, describe, measure, quality_json
 from d2m_model.codec.spectral import SpectralLoss
 from d2m_model.codec.training_config import CodecTrainingConfig, difference, plain_config
@@ -209,6 +209,12 @@ class _Run:
         elif config.init:
             codec = open_codec(config.init, self.level)
             licence = codec.licence
+            if config.codec not in (JukeboxConfig(), codec.config):
+                raise UserError(f"The codec in {config.init} has other sizes than the codec section; leave that out.")
+            if codec.hop != LEVELS[config.level].hop:
+                raise UserError(
+                    f"The codec in {config.init} has a hop of {codec.hop}, which level {config.level} has not."
+                )
         else:
             codec, licence = JukeboxVQVAE(self.level, config.codec), ""
         codec.licence = licence

@@ -33,9 +33,8 @@ class CodecTrainingConfig:
         audio: a folder of sound files (and its sub-folders), or a built dataset, of which the training segments serve.
         out: the run's folder.
         level: `high` (the codec's level 2) or `low` (level 1).
-        init: a codec folder or public checkpoint to go on from; empty to start from nothing. Its sizes count then, and
-            `codec` must be left out.
-        codec: sizes.
+        init: a codec folder or public checkpoint to go on from; empty to start from nothing. Its sizes count then.
+        codec: sizes; with `init`, left at the public checkpoint's or equal to what is given there.
         crop_frames: latent frames of a training crop.
         batch: crops per step.
         steps: updates.
@@ -172,8 +171,6 @@ def codec_training_config(values: Mapping[str, Any], where: str) -> CodecTrainin
     sizes = values.pop("codec", {})
     if not isinstance(sizes, Mapping):
         raise UserError(f"Key 'codec' in the configuration of {where} must be a section of keys.")
-    if sizes and values.get("init"):
-        raise UserError("With init the codec's sizes are those of what is given there; leave out the codec section.")
     sizes = {str(key): tuple(value) if isinstance(value, list) else value for key, value in sizes.items()}
     config = from_mapping(JukeboxConfig, sizes, f"the codec in {where}")
     _check_sizes(config, str(values.get("level", "high")))
@@ -222,6 +219,13 @@ def difference(old: Mapping[str, Any], new: CodecTrainingConfig) -> str | None:
     """
     may = MAY_CHANGE | ({"steps"} if new.schedule == "constant" else set())
     for key, value in plain_config(new).items():
-        if key not in may and old.get(key) != value:
-            return f"{key} is {value!r}, was {old.get(key)!r}"
+        before = old.get(key)
+        if key in may or before == value:
+            continue
+        if isinstance(value, dict) and isinstance(before, Mapping):
+            inner = next((name for name in value if before.get(name) != value[name]), None)
+            if inner is None:
+                continue
+            key, value, before = f"{key}.{inner}", value[inner], before.get(inner)
+        return f"{key} is {value!r}, was {before!r}"
     return None

@@ -135,6 +135,8 @@ def test_the_default_place_is_the_users_cache(server: Server, tmp_path: Path, pu
     assert result.exit_code == 0, result.exception
     assert (tmp_path / "cache" / "jukebox" / "vqvae.pth.tar").read_bytes() == public
     assert LICENCE in result.stdout
+    megabytes = f"{len(public) / 1e6:.1f}"
+    assert f"{megabytes} of {megabytes} MB" in result.stderr
 
 
 def test_other_bytes_from_the_same_address_are_refused(server: Server, tmp_path: Path, public: bytes, other: bytes):

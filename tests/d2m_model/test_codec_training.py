@@ -283,7 +283,6 @@ def test_configuration_from_a_file_with_settings_on_top(tmp_path: Path):
         ("codec.n_codes=0", "n_codes is 0"),
         ("precision=16", "precision"),
         ("waveform=l3", "choose one of l1, l2"),
-        ("init=somewhere", "leave out the codec section"),
         ("steps", "write key=value"),
         ("audio=", "has no audio|'audio'"),
     ],
@@ -440,6 +439,8 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, music: Path):
     train_codec(config)
     with pytest.raises(UserError, match=r"another configuration \(batch is 2, was 4\); give another out=FOLDER\."):
         train_codec(dataclasses.replace(config, batch=2))
+    with pytest.raises(UserError, match=r"\(codec\.n_codes is 32, was 16\)"):
+        train_codec(dataclasses.replace(config, codec=dataclasses.replace(config.codec, n_codes=32)))
     # Where the learning rate does not depend on it, more steps are the same run.
     train_codec(dataclasses.replace(config, steps=2))
     assert json.loads((run / "last" / "training.json").read_text())["step"] == 2
@@ -497,6 +498,8 @@ def test_going_on_from_a_codec(tmp_path: Path, music: Path):
     }
     values |= {"learning_rate": 1e-6, "ema": 0.9999, "dead_below": 0.0}
     train_codec(codec_training_config(values, "a test"))
+    with pytest.raises(UserError, match="has other sizes than the codec section"):
+        train_codec(codec_training_config({**values, "codec": {**SIZES, "width": 4}, "out": "x"}, "a test"))
     codec = open_codec(tmp_path / "run" / "last", 2)
     assert codec.licence == "Only on Sundays."  # what is made from weights keeps their licence
     for name, value in codec.state_dict().items():

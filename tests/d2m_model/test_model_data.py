@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from segments_factory import segment_row, write_segments
 
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import ModelConfig, preset_config
+from d2m_model.d2m_gan import D2MGAN
 from d2m_model.data import TrainingBatches, hold_out, load_segments
 from d2m_model.motion import at_times, check_motion, to_units
 from tiktok_dm.errors import UserError
@@ -41,7 +43,7 @@ def test_truth_is_what_the_codec_makes_of_each_segment_and_gain(dataset, model, 
     latent = small_codec.encode(batch.audio)
     torch.testing.assert_close(batch.latent, latent, rtol=1e-4, atol=1e-5)
     assert torch.equal(batch.codes.long(), small_codec.quantise(batch.latent).codes)
-    motion = to_units(np.asarray(row["motion"], np.float32)[None], "torso")
+    motion = to_units(np.asarray(row["motion"], np.float32)[None], "movement")
     assert batch.motion is not None
     assert np.array_equal(batch.motion[0].numpy(), motion[0])
 
@@ -167,7 +169,31 @@ def test_torso_units_forget_size_and_place():
     there = to_units(moved.reshape(1, 60, 75), "torso").reshape(60, 25, 3)
     assert there == pytest.approx(here, abs=1e-5)
     assert not to_units(np.zeros((1, 60, 75), np.float32), "torso").any()
+
+    # Movement is the same with each joint's own mean taken away, and nothing of where it is unseen.
+    moves = to_units(moved.reshape(1, 60, 75), "movement").reshape(60, 25, 3)
+    seen = joints[0, :, 4, 2] > 0
+    assert moves[seen, 4, :2] == pytest.approx(here[seen, 4, :2] - here[seen, 4, :2].mean(axis=0), abs=1e-5)
+    assert moves[:, 3, :2] == pytest.approx(here[:, 3, :2] - here[:, 3, :2].mean(axis=0), abs=1e-5)
+    assert not moves[7, 4].any()
+    assert not moves[..., 2].any()
     assert to_units(row, "as_given") is row
+
+
+def test_a_model_divides_movement_by_its_spread(model):
+    network = D2MGAN(model)
+    motion = np.zeros((2, 60, 75), np.float32)
+    motion[:, ::2, 3], motion[:, 1::2, 3] = 0.5, -0.5
+    motion[:, :, 4] = 0.001
+    network.fit_motion(motion)
+    spread = network.motion_spread.clone()
+    assert (spread[3], spread[4], spread[5]) == pytest.approx((0.5, 0.02, 0.02))
+    with torch.no_grad():
+        one = network(torch.from_numpy(motion))
+        network.motion_spread.fill_(1.0)
+        other = network(torch.from_numpy(motion) / spread)
+    torch.testing.assert_close(one, other)
+    assert "motion_spread" not in D2MGAN(dataclasses.replace(model, motion_units="torso")).state_dict()
 
 
 def test_poses_between_frames_are_linear_and_keep_what_one_side_shows():

@@ -105,7 +105,7 @@ def test_poses_come_in_the_models_units() -> None:
     poses = moving_poses(4)
     plan = plan_of(4.0)
     pixels = motion_windows(poses, 30, plan, tiny_config(motion_units="as_given"), "x")
-    assert motion_windows(poses, 30, plan, tiny_config(), "x") == pytest.approx(to_units(pixels, "torso"))
+    assert motion_windows(poses, 30, plan, tiny_config(), "x") == pytest.approx(to_units(pixels, "movement"))
     with pytest.raises(UserError, match="219 numbers a pose"):
         motion_windows(poses, 30, plan, tiny_config(motion_features=219, motion_frames=120), "x")
 
@@ -226,7 +226,7 @@ def test_a_two_second_dance_is_what_the_bare_networks_make() -> None:
     poses = moving_poses(2.0)
     music = DanceToMusic(model, codec, "cpu")(poses)
     with torch.no_grad():
-        codes = codec.quantise(model(torch.tensor(to_units(poses.reshape(1, 60, 75), "torso")))).codes
+        codes = codec.quantise(model(torch.tensor(to_units(poses.reshape(1, 60, 75), "movement")))).codes
         held = torch.cat([codes, codes[:, -1:]], dim=1)
         audio = codec.decode(codec.dequantise(held))[0, 0, :44_100]
     assert np.array_equal(music.codes, held[0].numpy())

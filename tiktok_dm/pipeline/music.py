@@ -91,8 +91,7 @@ def music(audio: Path, params: MusicParams, out: Path) -> dict[str, Any]:
     with threadpoolctl.threadpool_limits(limits=1):
         envelope, low = _envelopes(librosa, samples, params)
         rate = params.sample_rate / params.hop_length
-        bpm, confidence = tempo(envelope, rate, params)
-        beats = _beats(librosa, envelope, low, bpm, params) if bpm is not None else np.zeros(0)
+        bpm, confidence, beats = pulse(envelope, low, params)
         loudness = _loudness(samples, params.sample_rate)
     beats = beats[beats < len(samples) / params.sample_rate]
     np.save(out / "onset.npy", envelope)
@@ -127,6 +126,25 @@ def _envelopes(librosa: ModuleType, samples: np.ndarray, params: MusicParams) ->
     whole = librosa.onset.onset_strength(S=decibels, **options)
     low = librosa.onset.onset_strength(S=decibels[centres < 200], **options)
     return np.asarray(whole, dtype=np.float32), np.asarray(low, dtype=np.float32)
+
+
+def pulse(
+    envelope: np.ndarray, low: np.ndarray, params: MusicParams | None = None
+) -> tuple[float | None, float | None, np.ndarray]:
+    """Tempo (bpm), its confidence (0..1) and beats (s, ascending) of music whose onset envelopes are there already.
+
+    Args:
+        envelope: librosa's onset strength over all mel bands, (n,), one value each `params.hop_length` samples.
+        low: the same over the bands under 200 Hz alone.
+        params: of the tempo and the beats.
+
+    Returns:
+        (None, None, no beats) where no pulse can be found. Beats may lie a little after the last envelope value.
+    """
+    params = params or MusicParams()
+    bpm, confidence = tempo(envelope, params.sample_rate / params.hop_length, params)
+    beats = _beats(warm_up(), envelope, low, bpm, params) if bpm is not None else np.zeros(0)
+    return bpm, confidence, beats
 
 
 def tempo(envelope: np.ndarray, rate: float, params: MusicParams | None = None) -> tuple[float | None, float | None]:

@@ -1,0 +1,1 @@
+"""Score music made for dance: metrics, baselines, submissions, leaderboard, listening tests. Not for building datasets."""
