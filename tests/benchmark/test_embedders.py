@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,7 @@ def test_the_version_tells_weights_apart(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def vggish_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def vggish_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Random weights under the names and shapes of the public file."""
     torch = pytest.importorskip("torch", reason="VGGish needs PyTorch")
     generator = torch.Generator().manual_seed(0)
@@ -165,8 +166,9 @@ def vggish_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, shape in shapes.items()
     }
     path = tmp_path_factory.mktemp("weights") / "vggish.pth"
-    torch.save(state, path)
-    return path
+    torch.save({name: tensor.half() for name, tensor in state.items()}, path)
+    yield path
+    path.unlink()  # of a size that nobody wants to keep
 
 
 def test_vggish_front_end() -> None:
@@ -176,8 +178,8 @@ def test_vggish_front_end() -> None:
     weights = mel_weights()
     assert weights.shape == (257, 64)
     assert not weights[0].any()
-    # 125 and 7,500 Hz are 185.1 and 2,771.8 mel; bands are 39.8 mel apart, so that band 32's centre lies at 1,498.3 mel,
-    # 1,944 Hz, between the bins 62 and 63 of 31.25 Hz.
+    # 125 and 7,500 Hz are 185.1 and 2,771.8 mel; bands are 39.8 mel apart, so that band 32's centre lies at 1,498.3
+    # mel, 1,944 Hz, between the bins 62 and 63 of 31.25 Hz.
     assert weights[:, 32].argmax() == 62
     peak = log_mel_patch(tone(1944, 1, 16_000)[:15_600]).mean(axis=0)
     assert peak.shape == (64,)
@@ -200,7 +202,7 @@ def test_vggish_runs_on_weights_with_the_public_names(vggish_file: Path) -> None
     assert rows.min() < 0 < rows.max()  # no rectifier after the last layer
 
     # The first patch once more, by the functional forms and the order of the TensorFlow release.
-    state = torch.load(vggish_file, weights_only=True)
+    state = {name: tensor.float() for name, tensor in torch.load(vggish_file, weights_only=True).items()}
     x = torch.from_numpy(log_mel_patch(sound[:15_600])).float()[None, None]
     for index, pooled in ((0, True), (3, True), (6, False), (8, True), (11, False), (13, True)):
         weight, bias = state[f"features.{index}.weight"], state[f"features.{index}.bias"]
@@ -215,7 +217,7 @@ def test_vggish_runs_on_weights_with_the_public_names(vggish_file: Path) -> None
 
 
 @pytest.fixture(scope="module")
-def panns_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def panns_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch = pytest.importorskip("torch", reason="PANNs needs PyTorch")
     generator = torch.Generator().manual_seed(0)
 
@@ -242,8 +244,9 @@ def panns_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         state |= norm(f"{block}.bn1", widths[i]) | norm(f"{block}.bn2", widths[i])
     state |= {"fc1.weight": draw(2048, 2048), "fc1.bias": torch.zeros(2048)}
     path = tmp_path_factory.mktemp("weights") / "Cnn14.pth"
-    torch.save({"iteration": 3, "model": state}, path)
-    return path
+    torch.save({"iteration": 3, "model": {name: tensor.half() for name, tensor in state.items()}}, path)
+    yield path
+    path.unlink()
 
 
 def test_panns_front_end_agrees_with_librosa() -> None:
@@ -256,7 +259,8 @@ def test_panns_front_end_agrees_with_librosa() -> None:
     power = librosa.feature.melspectrogram(
         y=sound, sr=32_000, n_fft=1024, hop_length=320, n_mels=64, fmin=50, fmax=14_000, pad_mode="reflect"
     )
-    assert panns_log_mel(sound).T == pytest.approx(librosa.power_to_db(power, amin=1e-10, top_db=None), abs=1e-3)
+    found, expected = panns_log_mel(sound).T, librosa.power_to_db(power, amin=1e-10, top_db=None)
+    assert found == pytest.approx(expected, abs=1e-3)
 
 
 def test_panns_runs_on_weights_with_the_public_names(panns_file: Path) -> None:

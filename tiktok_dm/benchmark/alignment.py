@@ -152,50 +152,55 @@ def beat_align_music(motion_s: np.ndarray, music_s: np.ndarray) -> float:
 # ------------------------------------------------------------------------------------------- all pairs
 
 
-def score_matrix(motions: Sequence[np.ndarray], musics: Sequence[np.ndarray], *, over: str) -> np.ndarray:
-    """Scores of every dance with every music, (dances, musics); the diagonal holds the true pairs.
+def score_matrix(
+    motions: Sequence[np.ndarray], musics: Sequence[np.ndarray], seconds: Sequence[float], *, over: str
+) -> np.ndarray:
+    """Scores of every dance with every music, (clips, clips); the diagonal holds the true pairs.
+
+    Where a dance and a music of another clip differ in length, the beats of their common time are averaged over. nan
+    where no motion beat is left; 0 where no music beat is.
 
     Args:
         motions, musics: beats in s, ascending, one row a clip.
+        seconds: length of each clip.
         over: `motion` (AIST++) or `music` (Bailando).
     """
     if over not in ("motion", "music"):
         raise ValueError(f"alignment is averaged over motion or music beats, not {over!r}")
     rows, columns = (motions, musics) if over == "motion" else (musics, motions)
     joined = np.concatenate(rows) if rows else np.zeros(0)
-    counts = np.array([len(row) for row in rows])
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(int)
+    starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(int)
     scores = np.zeros((len(rows), len(columns)))
+
+    def by_row(values: np.ndarray) -> np.ndarray:
+        sums = np.concatenate([[0.0], np.cumsum(values)])
+        return sums[starts[1:]] - sums[starts[:-1]]
+
     for j, others in enumerate(columns):
-        sums = np.concatenate([[0.0], np.cumsum(closeness(joined, others))])
-        scores[:, j] = (sums[starts[1:]] - sums[starts[:-1]]) / np.maximum(counts, 1)
+        common = joined < seconds[j]
+        counts = by_row(common)
+        with np.errstate(invalid="ignore"):
+            scores[:, j] = by_row(closeness(joined, others) * common) / counts
     if over == "music":
-        scores = scores.T
-    scores[[not len(motion) for motion in motions]] = np.nan
+        scores = np.nan_to_num(scores.T, nan=0.0)
+        scores[[not len(motion) for motion in motions]] = np.nan
     return scores
 
 
 def pairing_level(
-    scores: np.ndarray,
-    songs: Sequence[object],
-    seconds: Sequence[float] | None = None,
-    *,
-    permutations: int = 999,
-    seed: int = 0,
+    scores: np.ndarray, songs: Sequence[object], *, permutations: int = 999, seed: int = 0
 ) -> PairingLevel:
     """The true pairs' mean score beside that of shuffled pairs.
 
-    Shuffled is the mean over all pairs of a dance with music to another song, of music at least as long as the dance
-    where there is such music (shorter music would leave the dance's end without beats). The test gives all dances to a
-    song the music of clips of one other song, drawn at random, since clips of one song stand or fall together: the
-    p-value is (1 + draws that reach the true mean) / (1 + draws).
+    Shuffled is the mean over clips of a dance's mean score with the musics of all other songs' clips. The test gives all
+    dances to a song the music of clips of one other song, drawn at random, since clips of one song stand or fall
+    together: the p-value is (1 + draws that reach the true mean) / (1 + draws).
 
     Args:
-        scores: see `score_matrix`; rows of nan are left out.
+        scores: see `score_matrix`; clips whose true pair is nan are left out.
         songs: of each clip, any hashable; clips of unknown song should each have their own.
-        seconds: length of each clip; None: take all as equally long.
     """
-    known = np.flatnonzero(~np.isnan(scores).all(axis=1))
+    known = np.flatnonzero(~np.isnan(np.diagonal(scores)))
     if not len(known):
         return PairingLevel(math.nan, math.nan, math.nan)
     scores = scores[np.ix_(known, known)]
@@ -205,13 +210,10 @@ def pairing_level(
     true = float(np.diagonal(scores).mean())
     if len(numbers) < 2:
         return PairingLevel(true, math.nan, math.nan)
-    other = song[:, None] != song[None, :]
-    if seconds is not None:
-        length = np.asarray(seconds, dtype=np.float64)[known]
-        long_enough = other & (length[None, :] >= length[:, None] - 0.1)
-        some = long_enough.any(axis=1)
-        other[some] = long_enough[some]
-    by_dance = (scores * other).sum(axis=1) / other.sum(axis=1)
+    usable = (song[:, None] != song[None, :]) & ~np.isnan(scores)
+    filled = np.nan_to_num(scores, nan=0.0)
+    some = usable.any(axis=1)
+    shuffled = float(((filled * usable).sum(axis=1)[some] / usable.sum(axis=1)[some]).mean()) if some.any() else math.nan
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(song == k) for k in range(len(numbers))]
     reached = 0
@@ -219,10 +221,9 @@ def pairing_level(
         partner = rng.integers(len(numbers) - 1, size=len(numbers))
         partner += partner >= np.arange(len(numbers))
         draws = rng.random(len(song))
-        total = 0.0
-        for k, own in enumerate(members):
-            theirs = members[partner[k]]
-            columns = theirs[(draws[own] * len(theirs)).astype(int)]
-            total += float(scores[own, columns].sum())
-        reached += total / len(song) >= true - 1e-12
-    return PairingLevel(true, float(by_dance.mean()), (1 + reached) / (1 + permutations))
+        sizes = np.array([len(member) for member in members])[partner[song]]
+        place = (draws * sizes).astype(int)
+        columns = np.array([members[partner[song[k]]][place[k]] for k in range(len(song))])
+        drawn = scores[np.arange(len(song)), columns]
+        reached += not np.nanmean(drawn) < true - 1e-12
+    return PairingLevel(true, shuffled, (1 + reached) / (1 + permutations))

@@ -39,8 +39,8 @@ class LogMelEmbedder:
     """Statistics of the log-mel spectrogram of 2-s windows, (windows, 64).
 
     The whole clip is first brought to an RMS of -20 dBFS, so that gain is not scored; a clip below -70 dBFS is left as
-    it is and lies at the floor. Then for each window, on a power spectrogram (Hann, 2048 samples, hop 512, frames inside
-    the window only) through 64 Slaney mel bands of 30 to 11,025 Hz, in units of 10 dB with a floor of -80 dB
+    it is and lies at the floor. Then for each window, on a power spectrogram (Hann, 2048 samples, hop 512, whole frames
+    of the window only) through 64 Slaney mel bands of 30 to 11,025 Hz, in units of 10 dB with a floor of -80 dB
     (0 dB = a full-scale sine's peak bin):
 
     - 0-23: mean over time of each band, as the first 24 coefficients of an orthonormal DCT-II over bands, divided by 8;

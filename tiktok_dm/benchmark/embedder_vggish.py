@@ -54,7 +54,8 @@ def mel_weights() -> np.ndarray:
     Bands are triangles with straight sides in mel = 1127 ln(1 + f / 700), not in Hz as librosa's; bin 0 has no weight.
     """
     mels = 1127.0 * np.log1p(np.linspace(0, RATE / 2, N_FFT // 2 + 1) / 700.0)
-    edges = np.linspace(*(1127.0 * np.log1p(np.array([MEL_LOW, MEL_HIGH]) / 700.0)), BANDS + 2)
+    first, last = 1127.0 * np.log1p(np.array([MEL_LOW, MEL_HIGH]) / 700.0)
+    edges = np.linspace(first, last, BANDS + 2)
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     rising = (mels[:, None] - low) / (centre - low)
     falling = (high - mels[:, None]) / (high - centre)

@@ -1,0 +1,243 @@
+"""95 % intervals by bootstrap over songs, and the paired comparison of two systems.
+
+Clips of one song are no independent evidence: they are resampled together (cluster bootstrap, percentile interval). Where no
+song is known each clip is its own, and callers say so. Every statistic is computed anew from each resample, also those that
+are no mean of clips: a standard deviation, or an F1 of two means. All draws are seeded.
+
+Not for the scores themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(values (clips, columns), weights (draws, clips)) -> (draws,): the statistic of each draw; a weight is a clip's count."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number with its 95 % interval.
+
+    Args:
+        value: None where it is not defined.
+        low, high: of the interval; None where there are fewer than two songs.
+        n: clips it rests on.
+        songs: songs (or, without songs, clips) it rests on.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    songs: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One system less another on the same clips.
+
+    Args:
+        value: difference of the two statistics; None where one is not defined.
+        low, high: its 95 % interval, both systems resampled together.
+        p_value: two-sided, of a test that swaps the two systems on random songs; None where it is not defined.
+        n, songs: clips and songs that both have.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    n: int
+    songs: int
+
+
+# ------------------------------------------------------------------------------------------- statistics
+
+
+def mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean of the only column over clips, nan left out; a `Statistic`."""
+    return _mean(values[:, 0], weights)
+
+
+def deviation(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sample standard deviation (ddof 1) of the only column over clips, nan left out; a `Statistic`."""
+    column = values[:, 0]
+    known = ~np.isnan(column)
+    column, weights = column[known], weights[:, known].astype(np.float64)
+    count = weights.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centre = weights @ column / count
+        squares = weights @ column**2 - count * centre**2
+        spread = np.sqrt(np.maximum(squares, 0) / (count - 1))
+    return np.where(count > 1, spread, np.nan)
+
+
+def harmonic(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """2 P R / (P + R) of the means of two columns, 0 where both are 0; a `Statistic`."""
+    first, second = _mean(values[:, 0], weights), _mean(values[:, 1], weights)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(first + second == 0, 0.0, 2 * first * second / (first + second))
+
+
+def _mean(column: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(column)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return weights[:, known] @ column[known] / weights[:, known].sum(axis=1)
+
+
+# ------------------------------------------------------------------------------------------- intervals
+
+
+def validate(values: np.ndarray, songs: Sequence[Hashable]) -> np.ndarray:
+    """The values as float64 (clips, columns), checked.
+
+    Raises:
+        ValueError: another shape, infinite values, or not one song for each clip.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    array = array[:, None] if array.ndim == 1 else array
+    if array.ndim != 2 or np.isinf(array).any():
+        raise ValueError("values must be finite or nan, (clips,) or (clips, columns)")
+    if len(songs) != len(array):
+        raise ValueError(f"{len(array)} clips and {len(songs)} songs")
+    return array
+
+
+def interval(
+    values: np.ndarray,
+    songs: Sequence[Hashable],
+    statistic: Statistic = mean,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Score:
+    """A statistic over clips with its percentile interval from resampled songs.
+
+    With S songs each draw takes S songs with replacement, and all clips of each. Draws for which the statistic is not
+    defined are left out.
+
+    Args:
+        values: (clips,) or (clips, columns); a clip that is nan in all columns does not count.
+        songs: of each clip.
+        statistic: see `Statistic`.
+
+    Raises:
+        ValueError: see `validate`.
+    """
+    array = validate(values, songs)
+    known = ~np.isnan(array).all(axis=1)
+    array = array[known]
+    number = _numbered([song for song, use in zip(songs, known, strict=True) if use])
+    count = int(number.max(initial=-1)) + 1
+    value = _value(array, statistic)
+    low = high = None
+    if value is not None and count > 1:
+        draws = statistic(array, _draws(count, resamples, seed)[:, number])
+        low, high = _percentiles(draws)
+    return Score(value, low, high, len(array), count)
+
+
+def difference(
+    values_a: np.ndarray,
+    values_b: np.ndarray,
+    songs: Sequence[Hashable],
+    statistic: Statistic = mean,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Difference:
+    """A statistic of system a less that of system b, paired clip by clip.
+
+    The interval resamples songs, the same for both. The p-value is of a permutation test: under the hypothesis that the
+    systems are alike, their results on a song can be swapped; it is (1 + swaps with at least this difference) / (1 + swaps).
+
+    Args:
+        values_a, values_b: (clips,) or (clips, columns) of the same clips; a clip that has a nan in either is left out.
+        songs: of each clip.
+
+    Raises:
+        ValueError: shapes that differ; see `validate`.
+    """
+    a, b = validate(values_a, songs), validate(values_b, songs)
+    if a.shape != b.shape:
+        raise ValueError(f"the two systems' values differ in shape: {a.shape} and {b.shape}")
+    known = ~(np.isnan(a) | np.isnan(b)).any(axis=1)
+    a, b = a[known], b[known]
+    number = _numbered([song for song, use in zip(songs, known, strict=True) if use])
+    count = int(number.max(initial=-1)) + 1
+    first, second = _value(a, statistic), _value(b, statistic)
+    if first is None or second is None:
+        return Difference(None, None, None, None, len(a), count)
+    value = first - second
+    if count < 2:
+        return Difference(value, None, None, None, len(a), count)
+    weights = _draws(count, resamples, seed)[:, number]
+    low, high = _percentiles(statistic(a, weights) - statistic(b, weights))
+    both = np.concatenate([a, b])
+    swapped = np.random.default_rng([seed, 1]).random((resamples, count)) < 0.5
+    own = 1.0 - swapped[:, number]
+    swaps = statistic(both, np.hstack([own, 1 - own])) - statistic(both, np.hstack([1 - own, own]))
+    swaps = swaps[~np.isnan(swaps)]
+    reached = int((np.abs(swaps) >= abs(value) - 1e-12).sum())
+    return Difference(value, low, high, (1 + reached) / (1 + len(swaps)), len(a), count)
+
+
+def jackknife(
+    statistic: Callable[[np.ndarray], float], songs: Sequence[Hashable], *, blocks: int = 20, seed: int = 0
+) -> Score:
+    """A statistic of whole sets with a normal interval from leaving songs out (delete-a-group jackknife).
+
+    For distances between distributions: resampling with replacement puts copies into a set, which such a distance takes
+    for a lump in the distribution. The songs are dealt at random into at most `blocks` groups, each left out once.
+
+    Args:
+        statistic: takes which clips are in, bool (clips,), and gives the number.
+        songs: of each clip.
+    """
+    number = _numbered(songs)
+    count = int(number.max(initial=-1)) + 1
+    value = float(statistic(np.ones(len(number), dtype=bool)))
+    if not math.isfinite(value):
+        return Score(None, None, None, len(number), count)
+    groups = min(blocks, count)
+    if groups < 3:
+        return Score(value, None, None, len(number), count)
+    group = (np.random.default_rng(seed).permutation(count) % groups)[number]
+    left = np.array([statistic(group != k) for k in range(groups)])
+    if not np.isfinite(left).all():
+        return Score(value, None, None, len(number), count)
+    error = 1.96 * math.sqrt((groups - 1) / groups * float(((left - left.mean()) ** 2).sum()))
+    return Score(value, value - error, value + error, len(number), count)
+
+
+def _numbered(songs: Sequence[Hashable]) -> np.ndarray:
+    numbers = {song: k for k, song in enumerate(dict.fromkeys(songs))}
+    return np.array([numbers[song] for song in songs], dtype=int)
+
+
+def _draws(count: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each of `count` songs is in each draw, (resamples, count)."""
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+
+
+def _value(array: np.ndarray, statistic: Statistic) -> float | None:
+    if not len(array):
+        return None
+    value = float(statistic(array, np.ones((1, len(array))))[0])
+    return value if math.isfinite(value) else None
+
+
+def _percentiles(draws: np.ndarray) -> tuple[float | None, float | None]:
+    draws = draws[np.isfinite(draws)]
+    if not len(draws):
+        return None, None
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
