@@ -3,14 +3,14 @@
 A motion beat is a local minimum of a dancer's mean joint speed: dancers hit a pose on the beat. Two scores carry the name
 "beat alignment score" in the literature and are kept apart here:
 
-- `beat_align_motion` (AIST++: Li et al., ICCV 2021), the mean over *motion* beats of exp(-d^2 / (2 sigma^2)), d the time to
+- `beat_align_motion_aistpp` (AIST++: Li et al., ICCV 2021), the mean over *motion* beats of exp(-d^2 / (2 sigma^2)), d the time to
   the nearest music beat: it asks that movement is musical, and a music with many beats gains.
-- `beat_align_music` (Bailando: Siyao et al., CVPR 2022), the same mean over *music* beats, d to the nearest motion beat: it
+- `beat_align_music_bailando` (Bailando: Siyao et al., CVPR 2022), the same mean over *music* beats, d to the nearest motion beat: it
   asks that the music is danced, and a music with few beats gains.
 
 sigma = 3 frames at 60 frames a second = 0.05 s. Both are 0..1, and neither is anywhere near 0 by chance: beats are dense, so
 that any music gets a good part of the score with any dance. So each is printed beside its level with the pairing shuffled
-(`pairing_level`), and with the probability that chance does as well.
+(`shuffled_level`), and with the probability that chance does as well (`p_value`).
 
 Conventions: a dance without a motion beat is nan and leaves the mean; music without a beat scores 0.
 
@@ -20,9 +20,7 @@ Not for finding music beats (`clip_features`) nor for poses (`tiktok_dm.pose`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
-
+from collections.abc import Hashable, Sequence
 import numpy as np
 
 from tiktok_dm.schema import POSE_FPS
@@ -31,20 +29,6 @@ SIGMA_S = 3 / 60
 SMOOTHING_S = 5 / 60
 """Standard deviation of the Gaussian that smooths the speed: Bailando's 5 frames at 60 a second."""
 _FEWEST_JOINTS = 5
-
-
-class PairingLevel(NamedTuple):
-    """What the score is worth.
-
-    Args:
-        score: mean over clips of the true pairs, 0..1; nan without any.
-        shuffled: mean over all pairs of a dance with music of another song.
-        p_value: of a permutation test, one-sided; nan where there is nothing to permute.
-    """
-
-    score: float
-    shuffled: float
-    p_value: float
 
 
 # ------------------------------------------------------------------------------------------- motion beats
@@ -122,7 +106,7 @@ def closeness(beats_s: np.ndarray, others_s: np.ndarray) -> np.ndarray:
     return np.exp(-(np.minimum(before, after) ** 2) / (2 * SIGMA_S**2))
 
 
-def beat_align_motion(motion_s: np.ndarray, music_s: np.ndarray) -> float:
+def beat_align_motion_aistpp(motion_s: np.ndarray, music_s: np.ndarray) -> float:
     """Mean over motion beats of exp(-d^2 / (2 sigma^2)) to the nearest music beat, 0..1 (AIST++); nan without motion beats.
 
     Args:
@@ -135,7 +119,7 @@ def beat_align_motion(motion_s: np.ndarray, music_s: np.ndarray) -> float:
     return float(closeness(motion_s, music_s).mean()) if len(motion_s) else math.nan
 
 
-def beat_align_music(motion_s: np.ndarray, music_s: np.ndarray) -> float:
+def beat_align_music_bailando(motion_s: np.ndarray, music_s: np.ndarray) -> float:
     """Mean over music beats of exp(-d^2 / (2 sigma^2)) to the nearest motion beat, 0..1 (Bailando).
 
     nan without motion beats; 0 without music beats.
@@ -187,43 +171,51 @@ def score_matrix(
     return scores
 
 
-def pairing_level(
-    scores: np.ndarray, songs: Sequence[object], *, permutations: int = 999, seed: int = 0
-) -> PairingLevel:
-    """The true pairs' mean score beside that of shuffled pairs.
+def shuffled_level(scores: np.ndarray, songs: Sequence[Hashable]) -> np.ndarray:
+    """Each dance's mean score with the musics of all other songs' clips, (clips,); nan where there is no other song.
 
-    Shuffled is the mean over clips of a dance's mean score with the musics of all other songs' clips. The test gives all
-    dances to a song the music of clips of one other song, drawn at random, since clips of one song stand or fall
-    together: the p-value is (1 + draws that reach the true mean) / (1 + draws).
+    Args:
+        scores: see `score_matrix`.
+        songs: of each clip; clips of unknown song should each have their own.
+    """
+    number = _numbered(songs)
+    usable = (number[:, None] != number[None, :]) & ~np.isnan(scores)
+    count = usable.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return (np.nan_to_num(scores, nan=0.0) * usable).sum(axis=1) / count
+
+
+def p_value(scores: np.ndarray, songs: Sequence[Hashable], *, permutations: int = 999, seed: int = 0) -> float:
+    """How probably chance pairs dances and musics as well as they are, one-sided; nan with fewer than two songs.
+
+    Each draw gives all dances to a song the music of clips of one other song, since clips of one song stand or fall
+    together: (1 + draws whose mean reaches the true pairs') / (1 + draws).
 
     Args:
         scores: see `score_matrix`; clips whose true pair is nan are left out.
-        songs: of each clip, any hashable; clips of unknown song should each have their own.
+        songs: see `shuffled_level`.
     """
     known = np.flatnonzero(~np.isnan(np.diagonal(scores)))
-    if not len(known):
-        return PairingLevel(math.nan, math.nan, math.nan)
     scores = scores[np.ix_(known, known)]
-    names = [songs[k] for k in known]
-    numbers = {song: k for k, song in enumerate(dict.fromkeys(names))}
-    song = np.array([numbers[name] for name in names])
+    song = _numbered([songs[k] for k in known])
+    count = int(song.max(initial=-1)) + 1
+    if count < 2:
+        return math.nan
     true = float(np.diagonal(scores).mean())
-    if len(numbers) < 2:
-        return PairingLevel(true, math.nan, math.nan)
-    usable = (song[:, None] != song[None, :]) & ~np.isnan(scores)
-    filled = np.nan_to_num(scores, nan=0.0)
-    some = usable.any(axis=1)
-    shuffled = float(((filled * usable).sum(axis=1)[some] / usable.sum(axis=1)[some]).mean()) if some.any() else math.nan
+    order = np.argsort(song, kind="stable")
+    sizes = np.bincount(song)
+    firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(song == k) for k in range(len(numbers))]
     reached = 0
     for _ in range(permutations):
-        partner = rng.integers(len(numbers) - 1, size=len(numbers))
-        partner += partner >= np.arange(len(numbers))
-        draws = rng.random(len(song))
-        sizes = np.array([len(member) for member in members])[partner[song]]
-        place = (draws * sizes).astype(int)
-        columns = np.array([members[partner[song[k]]][place[k]] for k in range(len(song))])
-        drawn = scores[np.arange(len(song)), columns]
-        reached += not np.nanmean(drawn) < true - 1e-12
-    return PairingLevel(true, shuffled, (1 + reached) / (1 + permutations))
+        partner = rng.integers(count - 1, size=count)
+        partner += partner >= np.arange(count)
+        other = partner[song]
+        columns = order[firsts[other] + (rng.random(len(song)) * sizes[other]).astype(int)]
+        reached += float(np.nanmean(scores[np.arange(len(song)), columns])) >= true - 1e-12
+    return (1 + reached) / (1 + permutations)
+
+
+def _numbered(songs: Sequence[Hashable]) -> np.ndarray:
+    numbers = {song: k for k, song in enumerate(dict.fromkeys(songs))}
+    return np.array([numbers[song] for song in songs], dtype=int)

@@ -10,7 +10,7 @@ Not for the scores themselves.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -191,31 +191,37 @@ def difference(
 
 
 def jackknife(
-    statistic: Callable[[np.ndarray], float], songs: Sequence[Hashable], *, blocks: int = 20, seed: int = 0
-) -> Score:
-    """A statistic of whole sets with a normal interval from leaving songs out (delete-a-group jackknife).
+    statistics: Callable[[np.ndarray], Mapping[str, float]], songs: Sequence[Hashable], *, blocks: int = 20, seed: int = 0
+) -> dict[str, Score]:
+    """Statistics of whole sets, each with a normal interval from leaving songs out (delete-a-group jackknife).
 
     For distances between distributions: resampling with replacement puts copies into a set, which such a distance takes
     for a lump in the distribution. The songs are dealt at random into at most `blocks` groups, each left out once.
 
     Args:
-        statistic: takes which clips are in, bool (clips,), and gives the number.
+        statistics: takes which clips are in, bool (clips,), and gives numbers by name.
         songs: of each clip.
     """
     number = _numbered(songs)
     count = int(number.max(initial=-1)) + 1
-    value = float(statistic(np.ones(len(number), dtype=bool)))
-    if not math.isfinite(value):
-        return Score(None, None, None, len(number), count)
+    whole = statistics(np.ones(len(number), dtype=bool))
     groups = min(blocks, count)
-    if groups < 3:
-        return Score(value, None, None, len(number), count)
-    group = (np.random.default_rng(seed).permutation(count) % groups)[number]
-    left = np.array([statistic(group != k) for k in range(groups)])
-    if not np.isfinite(left).all():
-        return Score(value, None, None, len(number), count)
-    error = 1.96 * math.sqrt((groups - 1) / groups * float(((left - left.mean()) ** 2).sum()))
-    return Score(value, value - error, value + error, len(number), count)
+    group = (np.random.default_rng(seed).permutation(count) % groups)[number] if groups else number
+    left = [statistics(group != k) for k in range(groups)] if groups > 2 else []
+    scores = {}
+    for name, value in whole.items():
+        if not math.isfinite(value):
+            scores[name] = Score(None, None, None, len(number), count)
+            continue
+        without = np.array([part[name] for part in left])
+        error = math.nan
+        if len(without):
+            error = 1.96 * math.sqrt((groups - 1) / groups * float(((without - without.mean()) ** 2).sum()))
+        known = math.isfinite(error)
+        scores[name] = Score(
+            float(value), float(value - error) if known else None, float(value + error) if known else None, len(number), count
+        )
+    return scores
 
 
 def _numbered(songs: Sequence[Hashable]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Raters, trials and votes in SQLite or PostgreSQL, each step one transaction.
 
-Every transaction that decides anything runs alone: on SQLite by BEGIN IMMEDIATE, on PostgreSQL by an advisory lock. They
-take about a millisecond, and a rater makes a few a minute. Not for what raters see (`server`) and not for what the
-answers mean (`report`).
+Every transaction runs alone: on SQLite by BEGIN IMMEDIATE, on PostgreSQL by an advisory lock. Each takes a few
+milliseconds, and a rater makes a few a minute. Not for what raters see (`server`) and not for what the answers mean
+(`report`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from tiktok_dm.benchmark.listening.assignment import Cell, choose, draw, steps
 from tiktok_dm.benchmark.listening.study import HIGHEST, LOWEST, VOTES, Clip, Key, Material, Study, TrialKind
@@ -543,6 +543,3 @@ class Store:
                 for row in db.execute(sa.select(_trials).order_by(_trials.c.rater, _trials.c.step, _trials.c.handed_at))
             ]
         return raters, trials
-
-
-__all__ = ["OperationalError", "Position", "Refused", "Store", "Trial"]

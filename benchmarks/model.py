@@ -1,0 +1,283 @@
+"""Speed of training and sampling D2M-GAN, as ratios to a plain implementation within one run.
+
+On the processor, per preset and level, in float32 with the same maths: one training step (the plain loop of
+`benchmarks/model_plain.py`; this project's step, with losses read and without, as most steps are) and music for one
+clip of 12.5 s (the plain loop's six windows one by one; this project's sampler, whose seven windows cover the clip to
+its end). What is compared runs in turn (A B C A B C ...), since other programs may share the machine; of each, the
+least processor time and the least wall time count. Beside each stands its arithmetic floor: the multiplications that
+PyTorch counted in it (two operations each), at the rate of a large matrix product in the same run; what the codec's
+rounding, activations and optimisers cost is not in it.
+
+With a GPU, `benchmarks/model_device.py` measures the same steps there, and the recorded file is `model_<GPU>.json`.
+
+    python benchmarks/model.py [--levels high low] [--presets released paper] [--batch 16] [--repeats 3]
+                               [--threads 2] [--quick] [--no-sampling] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import json
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from model_device import device_figures
+from model_plain import PlainStep, plain, plain_sampling
+from torch.utils.flop_counter import FlopCounterMode
+
+from d2m_model.adversarial import BETAS, LEARNING_RATE, AdversarialLoss
+from d2m_model.codec.interface import freeze
+from d2m_model.codec.jukebox import JukeboxVQVAE
+from d2m_model.config import LEVELS, SEGMENT_SAMPLES, preset_config
+from d2m_model.d2m_gan import D2MGAN
+from d2m_model.losses import WEIGHTS, ReconstructionLosses
+from d2m_model.sampling import DanceToMusic
+from d2m_model.step import Batch, TrainingStep
+from tiktok_dm.schema import POSE_FPS
+
+CLIP_S = 12.5
+QUICK = {"width": 1 / 4, "batch": 2, "repeats": 1, "clip_s": 4.5}
+
+
+class Setting:
+    """Networks, codecs and a batch of one preset and level, shared by everything that is compared.
+
+    Args:
+        preset: `paper` or `released`.
+        level: `high` or `low`.
+        batch: segments.
+        width: factor on the networks' channels.
+        device: where all of it lies.
+        fused: whether Adam is one fused kernel in this project's step.
+    """
+
+    def __init__(
+        self, preset: str, level: str, batch: int, width: float = 1.0, device: str = "cpu", fused: bool = False
+    ) -> None:
+        torch.manual_seed(0)
+        self.preset, self.level, self.device = preset, LEVELS[level].codec_level, torch.device(device)
+        self.config = preset_config(preset, level, width=width)
+        self.model = D2MGAN(self.config).to(self.device)
+        self.codecs = [freeze(JukeboxVQVAE(each)).to(self.device) for each in range(3)]
+        self.adversarial = AdversarialLoss(self.model.new_discriminator().to(self.device), fused=fused)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), LEARNING_RATE, BETAS, fused=fused or None)
+        codec = self.codecs[self.level]
+        reconstruction = ReconstructionLosses(codec, preset)
+        reconstruction.mel.to(self.device)
+        self.step = TrainingStep(self.model, self.optimiser, self.adversarial, reconstruction, WEIGHTS)
+        optimisers = (self.optimiser, self.adversarial.optimiser)
+        discriminator = self.adversarial.discriminator
+        self._plain = PlainStep(self.model, discriminator, optimisers, self.codecs, self.level, preset)
+        audio = (torch.rand(batch, 1, SEGMENT_SAMPLES) - 0.5).to(self.device)
+        with torch.no_grad():
+            latent = codec.encode(audio)
+            codes = codec.quantise(latent).codes
+        config = self.config
+        motion = torch.randn(batch, config.motion_frames, config.motion_features, device=self.device)
+        visual = torch.randn(batch, 1, config.visual_features, device=self.device)
+        self.batch = Batch(motion, visual, None, latent, codes, audio)
+
+    def plain_step(self) -> dict[str, float]:
+        """One step of the plain loop."""
+        with plain(self.model, self.adversarial.discriminator):
+            return self._plain(self.batch)
+
+    def state(self) -> dict[str, Any]:
+        """A copy of all parameters and of both optimisers."""
+        return copy.deepcopy(
+            {
+                name: part.state_dict()
+                for name, part in vars(self).items()
+                if name in ("model", "adversarial", "optimiser")
+            }
+        )
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        for name, values in state.items():
+            getattr(self, name).load_state_dict(copy.deepcopy(values))
+
+
+def same_maths(preset: str, level: str, width: float = 1 / 4) -> dict[str, float]:
+    """How far one step of both loops differs from the same state: losses, and changes of all parameters, relative.
+
+    Raises:
+        AssertionError: they do not compute the same.
+    """
+    setting = Setting(preset, level, 2, width)
+    # A step beforehand: Adam's first one is the gradient's sign, which rounding turns over where it is near zero.
+    setting.step(setting.batch)
+    before = setting.state()
+    plain_losses = setting.plain_step()
+    plain_change = _change(setting, before)
+    setting.restore(before)
+    losses = setting.step(setting.batch, log=True)
+    change = _change(setting, before)
+    found = {
+        "losses": max(abs(float(losses[name]) - value) / (abs(value) + 1e-9) for name, value in plain_losses.items()),
+        "updates": float((change - plain_change).norm() / plain_change.norm()),
+    }
+    assert found["losses"] < 1e-3, found
+    assert found["updates"] < 1e-2, found
+    return found
+
+
+def _change(setting: Setting, before: Mapping[str, Any]) -> torch.Tensor:
+    """The change of all parameters since `before`, as one vector."""
+    parts = []
+    for name in ("model", "adversarial"):
+        for key, value in getattr(setting, name).named_parameters():
+            parts.append((value.detach() - before[name][key]).flatten().double())
+    return torch.cat(parts)
+
+
+def matrix_rate() -> float:
+    """Operations per processor second of a large float32 matrix product, the best of several."""
+    a, b = torch.randn(2048, 1024), torch.randn(1024, 1024)
+    best = min(cost(lambda: a @ b)["cpu_s"] for _ in range(10))
+    return 2 * 2048 * 1024 * 1024 / best
+
+
+def cost(what: Callable[[], Any]) -> dict[str, float]:
+    """Processor and wall seconds of one call."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    what()
+    return {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+
+
+def compare(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
+    """The least cost of each way, called in turn; a first call of each, which warms up, counts its arithmetic."""
+    figures: dict[str, dict[str, float]] = {}
+    for name, way in ways.items():
+        with FlopCounterMode(display=False) as counter:
+            way()
+        figures[name] = {"gflop": counter.get_total_flops() / 1e9}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            gc.collect()
+            for unit, value in cost(way).items():
+                figures[name][unit] = min(value, figures[name].get(unit, np.inf))
+    return figures
+
+
+def finish(figures: dict[str, dict[str, float]], reference: str, rate: float) -> dict[str, Any]:
+    """Figures with floors and ratios to the reference's."""
+    for row in figures.values():
+        row["floor_cpu_s"] = row["gflop"] * 1e9 / rate
+        row["cpu / floor"] = row["cpu_s"] / row["floor_cpu_s"]
+        row["cpu / plain"] = row["cpu_s"] / figures[reference]["cpu_s"]
+        row["wall / plain"] = row["wall_s"] / figures[reference]["wall_s"]
+        row["gflop / plain"] = row["gflop"] / figures[reference]["gflop"]
+    return figures
+
+
+def training_figures(preset: str, level: str, batch: int, repeats: int, width: float) -> dict[str, Any]:
+    """Costs of one training step."""
+    setting = Setting(preset, level, batch, width)
+    ways: dict[str, Callable[[], Any]] = {
+        "plain": setting.plain_step,
+        "ours": lambda: setting.step(setting.batch, log=False),
+    }
+    if preset == "released":
+        # Elsewhere every step computes the audio terms, and reading the numbers costs nothing.
+        ways["ours, losses read"] = lambda: {k: float(v) for k, v in setting.step(setting.batch, log=True).items()}
+    return finish(compare(ways, repeats), "plain", matrix_rate())
+
+
+def sampling_figures(preset: str, level: str, repeats: int, width: float, clip_s: float) -> dict[str, Any]:
+    """Costs of music for one clip of random poses."""
+    setting = Setting(preset, level, 1, width)
+    config = setting.config
+    rng = np.random.default_rng(0)
+    poses = rng.uniform(1, 500, (round(clip_s * POSE_FPS), 25, 3)).astype(np.float32)
+    maker = DanceToMusic(setting.model, setting.codecs[setting.level], "cpu", overlap=0)
+    windows = int(clip_s // 2)
+    frames = windows * config.motion_frames
+    motion = torch.from_numpy(poses[:frames].reshape(windows, config.motion_frames, -1))
+    visual = torch.randn(windows, 1, config.visual_features)
+    audio = torch.rand(windows, 1, SEGMENT_SAMPLES) - 0.5
+    covering = rng.standard_normal((-(-round(clip_s * POSE_FPS) // config.motion_frames), config.visual_features))
+
+    def plainly() -> list[np.ndarray]:
+        with plain(setting.model):
+            return plain_sampling(setting.model, setting.codecs, setting.level, motion, visual, audio)
+
+    ours = {"plain": plainly, "ours": lambda: maker(poses, visual=covering)}
+    return finish(compare(ours, repeats), "plain", matrix_rate())
+
+
+def show(title: str, figures: Mapping[str, Any]) -> None:
+    print(f"\n{title}")
+    print(f"  {'':20}{'cpu s':>8}{'wall s':>8}{'floor s':>9}{'GFLOP':>9}{'cpu/plain':>11}{'wall/plain':>12}")
+    for name, row in figures.items():
+        print(
+            f"  {name:20}{row['cpu_s']:8.2f}{row['wall_s']:8.2f}{row['floor_cpu_s']:9.2f}{row['gflop']:9.0f}"
+            f"{row['cpu / plain']:11.2f}{row['wall / plain']:12.2f}",
+            flush=True,
+        )
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "vector instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--levels", nargs="+", default=["high", "low"], choices=list(LEVELS))
+    parser.add_argument("--presets", nargs="+", default=["released", "paper"], choices=["released", "paper"])
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--quick", action="store_true", help="narrow networks and small batches: a check, no figures")
+    parser.add_argument("--no-sampling", action="store_true")
+    parser.add_argument("--no-training", action="store_true")
+    parser.add_argument("--json", type=Path, help="record the figures here; what the file says of other parts stays")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    width, clip_s = 1.0, CLIP_S
+    if options.quick:
+        width, clip_s = QUICK["width"], QUICK["clip_s"]
+        options.batch, options.repeats = int(QUICK["batch"]), int(QUICK["repeats"])
+    path = options.json
+    figures: dict[str, Any] = {}
+    if path and path.is_file():
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    figures |= machine()
+    for preset in options.presets:
+        for level in options.levels:
+            name = f"{preset} {level}"
+            mine = figures.setdefault(name, {})
+            mine["difference of one step from the plain one"] = same_maths(preset, level)
+            if not options.no_training:
+                made = training_figures(preset, level, options.batch, options.repeats, width)
+                mine[f"training step, batch {options.batch}"] = made
+                show(f"{name}: training step, batch {options.batch}", made)
+            if not options.no_sampling:
+                made = sampling_figures(preset, level, options.repeats, width, clip_s)
+                mine[f"music for a clip of {clip_s:g} s"] = made
+                show(f"{name}: music for a clip of {clip_s:g} s", made)
+            gc.collect()
+    figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figures["device"] = device_figures(Setting, quick=options.quick)
+    print(json.dumps(figures["device"], indent=1))
+    if path:
+        text = json.dumps(figures, indent=1, default=lambda x: round(float(x), 4))
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
