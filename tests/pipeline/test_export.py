@@ -118,6 +118,27 @@ def test_load_dataset_opens_both_configurations(out: Path) -> None:
     assert (motion.shape, motion.dtype) == ((3, 60, 75), np.float32)
 
 
+def test_a_dataset_made_anew_is_not_served_from_the_old_cache(
+    items: list[ClipItem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`datasets` knows a local dataset by its card; here nothing but the poses' values differ, and no size does."""
+    from tiktok_dm.pipeline import shards
+
+    class Sizeless(shards.ShardWriter):
+        def finish(self) -> shards.SplitInfo:
+            return replace(super().finish(), download_bytes=1)
+
+    monkeypatch.setattr(module, "ShardWriter", Sizeless)
+    first = [item for item in items if item.clip_id == 0]
+    poses = np.load(first[0].pose)
+    np.save(tmp_path / "poses.npy", poses + np.float32(1))
+    second = [replace(first[0], pose=tmp_path / "poses.npy")]
+    for folder, chosen, shift in ((tmp_path / "a" / "set", first, 0), (tmp_path / "b" / "set", second, 1)):
+        export(chosen, folder, META)
+        row = open_dataset(folder, "clips")["train"][0]
+        assert np.asarray(row["pose"])[0, 0, 0, 0] == poses[0, 0, 0, 0] + shift
+
+
 def test_features_are_the_published_ones() -> None:
     import datasets
 

@@ -1,16 +1,16 @@
 """Does the dance move to the music? Beat alignment of motion beats and music beats, beside its level by chance.
 
-A motion beat is a local minimum of a dancer's mean joint speed: dancers hit a pose on the beat. Two scores carry the name
-"beat alignment score" in the literature and are kept apart here:
+A motion beat is a local minimum of a dancer's mean joint speed: dancers hit a pose on the beat. Two scores carry the
+name "beat alignment score" in the literature and are kept apart here:
 
-- `beat_align_motion_aistpp` (AIST++: Li et al., ICCV 2021), the mean over *motion* beats of exp(-d^2 / (2 sigma^2)), d the time to
-  the nearest music beat: it asks that movement is musical, and a music with many beats gains.
-- `beat_align_music_bailando` (Bailando: Siyao et al., CVPR 2022), the same mean over *music* beats, d to the nearest motion beat: it
-  asks that the music is danced, and a music with few beats gains.
+- `beat_align_motion_aistpp` (AIST++: Li et al., ICCV 2021), the mean over *motion* beats of exp(-d^2 / (2 sigma^2)), d
+  the time to the nearest music beat: it asks that movement is musical, and a music with many beats gains.
+- `beat_align_music_bailando` (Bailando: Siyao et al., CVPR 2022), the same mean over *music* beats, d to the nearest
+  motion beat: it asks that the music is danced, and a music with few beats gains.
 
-sigma = 3 frames at 60 frames a second = 0.05 s. Both are 0..1, and neither is anywhere near 0 by chance: beats are dense, so
-that any music gets a good part of the score with any dance. So each is printed beside its level with the pairing shuffled
-(`shuffled_level`), and with the probability that chance does as well (`p_value`).
+sigma = 3 frames at 60 frames a second = 0.05 s. Both are 0..1, and neither is anywhere near 0 by chance: beats are
+dense, so that any music gets a good part of the score with any dance. So each is printed beside its level with the
+pairing shuffled (`shuffled_level`), and with the probability that chance does as well (`p_value`).
 
 Conventions: a dance without a motion beat is nan and leaves the mean; music without a beat scores 0.
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+
 import numpy as np
 
 from tiktok_dm.schema import POSE_FPS
@@ -57,9 +58,9 @@ def joint_speed(pose: np.ndarray, fps: float = POSE_FPS) -> np.ndarray:
 def motion_beats(pose: np.ndarray, fps: float = POSE_FPS) -> np.ndarray:
     """Motion beats of one dancer, s from the first frame, ascending: local minima of the smoothed mean joint speed.
 
-    The speed is smoothed by a Gaussian of 83 ms (Bailando's five frames at 60 a second) within each stretch in which the
-    dancer is seen; a minimum is lower than both its neighbours, so that a stretch's ends are none. A dancer who does not
-    move has none.
+    The speed is smoothed by a Gaussian of 83 ms (Bailando's five frames at 60 a second) within each stretch in which
+    the dancer is seen; a minimum is lower than both its neighbours, so that a stretch's ends are none. A dancer who
+    does not move has none.
 
     Args:
         pose: (frames, joints, 3), see `joint_speed`.
@@ -107,7 +108,9 @@ def closeness(beats_s: np.ndarray, others_s: np.ndarray) -> np.ndarray:
 
 
 def beat_align_motion_aistpp(motion_s: np.ndarray, music_s: np.ndarray) -> float:
-    """Mean over motion beats of exp(-d^2 / (2 sigma^2)) to the nearest music beat, 0..1 (AIST++); nan without motion beats.
+    """Mean over motion beats of exp(-d^2 / (2 sigma^2)) to the nearest music beat, 0..1 (AIST++).
+
+    nan without motion beats; 0 without music beats.
 
     Args:
         motion_s, music_s: s, ascending.

@@ -1,9 +1,10 @@
 """What the metrics need to know of one sound file, from one decoding and one spectrogram; many files in parallel.
 
-Sound is read as librosa reads it (`librosa.load(sr=22050)`: channels averaged, then soxr's HQ resampler), so that scores can
-be compared with those of programs that do; a file of 22,050 Hz mono comes through untouched. One log-mel spectrogram gives
-the onset strength for both published detectors and the envelopes for the beat tracker, which is the one that the dataset's
-own beats come from (`tiktok_dm.pipeline.music`), so that a recording compared with itself is compared with the same beats.
+Sound is read as librosa reads it (`librosa.load(sr=22050)`: channels averaged, then soxr's HQ resampler), so that
+scores can be compared with those of programs that do; a file of 22,050 Hz mono comes through untouched. One log-mel
+spectrogram gives the onset strength for both published detectors and the envelopes for the beat tracker, which is the
+one that the dataset's own beats come from (`tiktok_dm.pipeline.music`), so that a recording compared with itself is
+compared with the same beats.
 
 Beats are tracked twice: over the whole file, and for each whole two seconds of it from these alone.
 
@@ -174,7 +175,7 @@ def _threads() -> Any:
 
 
 def onset_envelopes(sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """librosa's onset strength over all mel bands and over those under 200 Hz, (n,) each, 512 samples from value to value.
+    """librosa's onset strength over all mel bands and over those under 200 Hz, (n,) each, a value every 512 samples.
 
     The first equals `librosa.onset.onset_strength(y=sound, sr=22050)`.
     """
@@ -248,7 +249,7 @@ class FeatureCache:
 def checksum(audio: Audio) -> str:
     """SHA-256 of a file's bytes, or of samples; `missing` where there is no file."""
     if isinstance(audio, np.ndarray):
-        return "samples-" + hashlib.sha256(np.ascontiguousarray(audio, np.float32)).hexdigest()
+        return "samples-" + hashlib.sha256(np.asarray(audio, np.float32).tobytes()).hexdigest()
     if isinstance(audio, bytes):
         return hashlib.sha256(audio).hexdigest()
     try:

@@ -1,7 +1,7 @@
 """The metrics as one table: name, formula in words, unit, source, and what statistic over clips it is.
 
-Not for computing them. A change of any definition, detector or convention raises `METRICS_VERSION`: numbers of two versions
-are not comparable.
+Not for computing them. A change of any definition, detector or convention raises `METRICS_VERSION`: numbers of two
+versions are not comparable.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Metric:
 
 _D2M = "onsets in one-second bins, detector wait=1, delta=0.2, pre_avg=1, post_avg=1, post_max=1"
 _LORIS = "onsets in one-second bins, detector wait=1, delta=0.2, pre_avg=post_avg=pre_max=post_max=3"
+_D2M_GAN = "D2M-GAN, CDCD, UniMuMo"
 _PUBLISHED = "published beats (saturate: read the others beside them)"
 _TRACKED = "tracked beats"
 _DANCE = "dance and music"
@@ -91,8 +92,8 @@ def _alignment(suffix: str, whose: str) -> tuple[Metric, ...]:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        _mean("beat_coverage_d2m", _PUBLISHED, "", "", f"sum(s) / sum(g), may pass 1; {_D2M}", "D2M-GAN, CDCD, UniMuMo"),
-        _mean("beat_hit_d2m", _PUBLISHED, "higher", "", f"sum(g and s) / sum(g); {_D2M}", "D2M-GAN, CDCD, UniMuMo"),
+        _mean("beat_coverage_d2m", _PUBLISHED, "", "", f"sum(s) / sum(g), may pass 1; {_D2M}", _D2M_GAN),
+        _mean("beat_hit_d2m", _PUBLISHED, "higher", "", f"sum(g and s) / sum(g); {_D2M}", _D2M_GAN),
         _mean("beat_precision_loris", _PUBLISHED, "higher", "", f"sum(g and s) / sum(s); {_LORIS}", "LORIS and later"),
         _mean("beat_recall_loris", _PUBLISHED, "higher", "", f"sum(g and s) / sum(g); {_LORIS}", "LORIS and later"),
         Metric(
@@ -139,11 +140,6 @@ REFERENCE = "_reference"
 BESIDE = (
     "beat_hit_d2m_shuffled",
     "beat_f_70ms_shuffled",
-    *(
-        name + suffix
-        for name in METRICS
-        if name.startswith("beat_align")
-        for suffix in (SHUFFLED, REFERENCE)
-    ),
+    *(name + suffix for name in METRICS if name.startswith("beat_align") for suffix in (SHUFFLED, REFERENCE)),
 )
 """Per-clip columns that are printed beside a metric."""

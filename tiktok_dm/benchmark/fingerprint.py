@@ -23,12 +23,13 @@ VERSION = "1"  # of hashes and scores; changes with any number below
 
 RATE = 11_025  # Hz; above 5.5 kHz lies little that coding and noise leave in place
 N_FFT = 1024
-HOP = 256  # 23.2 ms
+HOP = 128  # 11.6 ms
 FLOOR_DB = 60.0  # peaks this far below the loudest one are left out
-SPREAD_BINS, SPREAD_FRAMES = 12, 5  # a peak is the greatest value this far around it
+SPREAD_BINS, SPREAD_FRAMES = 16, 8  # a peak is the greatest value this far around it
 DENSITY = 30  # at most so many peaks in the second around one
 FAN_OUT = 8  # pairs that start in one peak
-LEAST_GAP, MOST_GAP, MOST_STEP = 2, 50, 60  # of a pair: frames, frames, bins
+LEAST_GAP, MOST_GAP, MOST_STEP = 4, 100, 60  # of a pair: frames, frames, bins
+LEAST_OVERLAP_S = 1.5  # of two sounds, where neither is shorter; less proves nothing
 PRIOR = 20  # hashes that a score counts as missed besides those that are
 SILENCE = 1e-4  # -80 dBFS: sound whose loudest sample stays below has no fingerprint
 FOUND = 0.1
@@ -41,7 +42,7 @@ class Fingerprint:
 
     Args:
         hashes: uint32 (n,), sorted: first bin, step in bins, gap in frames.
-        frames: int32 (n,), the first peak's frame of each; a frame is `HOP / RATE` = 23.2 ms.
+        frames: int32 (n,), the first peak's frame of each; a frame is `HOP / RATE` = 11.6 ms.
         duration_s: of the sound.
     """
 
@@ -148,7 +149,14 @@ class Index:
         counts = np.bincount(once, minlength=3)
         near = np.convolve(counts, np.ones(3, int), "same")
         best = Match(0.0, float("nan"))
+        # Offsets at which the two hardly meet are no copy of anything.
+        ends = np.minimum(_frames_of(query), _frames_of(sound) - low - np.arange(len(near)))
+        overlap = ends - np.maximum(0, -low - np.arange(len(near)))
+        least = min(LEAST_OVERLAP_S * RATE / HOP, 0.9 * _frames_of(query), 0.9 * _frames_of(sound))
+        near = np.where(overlap >= least, near, 0)
         for shift in np.argsort(-near, kind="stable")[:3] + low:
+            if not near[shift - low]:
+                break
             agreed = len(np.unique(rows[np.abs(shifts - shift) <= 1]))
             ours = _between(query, -shift, -shift + _frames_of(sound))
             theirs = _between(sound, shift, shift + _frames_of(query))
@@ -201,7 +209,7 @@ def _pairs(frames: np.ndarray, bins: np.ndarray) -> tuple[np.ndarray, np.ndarray
         first, last = np.searchsorted(frames, [frames[i] + LEAST_GAP, frames[i] + MOST_GAP + 1])
         step = bins[first:last] - bins[i]
         there = first + np.flatnonzero(np.abs(step) <= MOST_STEP)[:FAN_OUT]
-        hashes.append((bins[i] << 13) | ((bins[there] - bins[i] + 64) << 6) | (frames[there] - frames[i]))
+        hashes.append((bins[i] << 14) | ((bins[there] - bins[i] + 64) << 7) | (frames[there] - frames[i]))
         starts.append(np.full(len(there), frames[i]))
     if not hashes:
         return np.zeros(0, np.uint32), np.zeros(0, np.int32)

@@ -1,8 +1,8 @@
 """95 % intervals by bootstrap over songs, and the paired comparison of two systems.
 
-Clips of one song are no independent evidence: they are resampled together (cluster bootstrap, percentile interval). Where no
-song is known each clip is its own, and callers say so. Every statistic is computed anew from each resample, also those that
-are no mean of clips: a standard deviation, or an F1 of two means. All draws are seeded.
+Clips of one song are no independent evidence: they are resampled together (cluster bootstrap, percentile interval).
+Where no song is known each clip is its own, and callers say so. Every statistic is computed anew from each resample,
+also those that are no mean of clips: a standard deviation, or an F1 of two means. All draws are seeded.
 
 Not for the scores themselves.
 """
@@ -19,7 +19,7 @@ RESAMPLES = 2000
 LEVEL = 0.95
 
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(values (clips, columns), weights (draws, clips)) -> (draws,): the statistic of each draw; a weight is a clip's count."""
+"""(values (clips, columns), weights (draws, clips)) -> (draws,): the statistic of each draw; weights are counts."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,9 @@ def difference(
 ) -> Difference:
     """A statistic of system a less that of system b, paired clip by clip.
 
-    The interval resamples songs, the same for both. The p-value is of a permutation test: under the hypothesis that the
-    systems are alike, their results on a song can be swapped; it is (1 + swaps with at least this difference) / (1 + swaps).
+    The interval resamples songs, the same for both. The p-value is of a permutation test: under the hypothesis that
+    the systems are alike, their results on a song can be swapped; it is (1 + swaps with at least this difference) / (1
+    + swaps).
 
     Args:
         values_a, values_b: (clips,) or (clips, columns) of the same clips; a clip that has a nan in either is left out.
@@ -191,7 +192,11 @@ def difference(
 
 
 def jackknife(
-    statistics: Callable[[np.ndarray], Mapping[str, float]], songs: Sequence[Hashable], *, blocks: int = 20, seed: int = 0
+    statistics: Callable[[np.ndarray], Mapping[str, float]],
+    songs: Sequence[Hashable],
+    *,
+    blocks: int = 20,
+    seed: int = 0,
 ) -> dict[str, Score]:
     """Statistics of whole sets, each with a normal interval from leaving songs out (delete-a-group jackknife).
 
@@ -217,10 +222,8 @@ def jackknife(
         error = math.nan
         if len(without):
             error = 1.96 * math.sqrt((groups - 1) / groups * float(((without - without.mean()) ** 2).sum()))
-        known = math.isfinite(error)
-        scores[name] = Score(
-            float(value), float(value - error) if known else None, float(value + error) if known else None, len(number), count
-        )
+        low, high = (float(value - error), float(value + error)) if math.isfinite(error) else (None, None)
+        scores[name] = Score(float(value), low, high, len(number), count)
     return scores
 
 

@@ -1,8 +1,9 @@
 """Reference and generated music, paired by id, with every problem named. Never by the order of files.
 
 A reference is a folder of sound files (an id is a file's name without its ending) or a built dataset, whose rows bring
-song, poses, beats and the rest along: of its configuration `clips` the ids are `clip_000012`, of `segments` the published
-segment ids. Generated music is a folder of sound files named by these ids; for clips a bare clip id (`12`) also does.
+song, poses, beats and the rest along: of its configuration `clips` the ids are `clip_000012`, of `segments` the
+published segment ids. Generated music is a folder of sound files named by these ids; for clips a bare clip id (`12`)
+also does.
 
 Not for measuring sounds (`clip_features`): problems that only decoding shows are added there and in `evaluate`.
 """
@@ -124,7 +125,9 @@ def sound_files(folder: Path) -> tuple[dict[str, Path], list[Finding]]:
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: give the folder that holds the sound files")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    paths = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
     paths = [path for path in paths if path.is_file()]
     if not paths:
         raise UserError(f"{folder} holds no sound file ({', '.join(SUFFIXES)}): give the folder that holds the music")
@@ -232,7 +235,10 @@ def _read_dataset(source: Path, split: str, config: str) -> Reference:
     if config == "clips":
         items = [_clip_item(row, seen) for row in clips.values()]
     else:
-        items = [_segment_item(row, clips.get(row["clip_id"]), seen) for row in _rows(source, config, _SEGMENT_COLUMNS, split)]
+        items = [
+            _segment_item(row, clips.get(row["clip_id"]), seen)
+            for row in _rows(source, config, _SEGMENT_COLUMNS, split)
+        ]
         if not clips:
             notes.append(
                 "the dataset has no clips beside its segments: beats are tracked in the segments, and only the lead "
@@ -242,7 +248,9 @@ def _read_dataset(source: Path, split: str, config: str) -> Reference:
         raise UserError(f"{source} has no {config} of the split {split!r}: choose another split or configuration")
     items.sort(key=lambda item: (item.clip_id or 0, len(item.id), item.id))
     which = "all splits" if split == "all" else f"the split {split}"
-    return Reference({item.id: item for item in items}, f"{len(items)} {config} of {which} of {source.name}", tuple(notes))
+    return Reference(
+        {item.id: item for item in items}, f"{len(items)} {config} of {which} of {source.name}", tuple(notes)
+    )
 
 
 def _train_compilations(source: Path, config: str) -> set[int]:
@@ -251,7 +259,7 @@ def _train_compilations(source: Path, config: str) -> set[int]:
 
 
 def _rows(source: Path, config: str, columns: Sequence[str], split: str) -> list[dict[str, Any]]:
-    """Rows of a configuration, of one split or all; arrays as numpy arrays. Straight from Parquet: nothing is copied."""
+    """Rows of a configuration, of one split or all; arrays as numpy arrays. Read from Parquet without a cache."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 

@@ -1,4 +1,4 @@
-"""The beat scores that the dance-to-music literature publishes, exactly as it computes them. For comparison, never alone.
+"""The beat scores that the dance-to-music literature publishes, exactly. For comparison, never alone.
 
 "Beats" are onsets here, in bins of one second: librosa's detector on mono sound at 22,050 Hz, b[trunc(t)] = 1 over
 n = ceil(samples / 22,050) bins. With g the reference's bins and s the generated music's,
@@ -11,19 +11,19 @@ n = ceil(samples / 22,050) bins. With g the reference's bins and s the generated
 | `beat_recall_loris` | sum(g and s) / sum(g) | the same |
 
 each with its own detector (`D2M`, `LORIS`); a system's score is the mean over clips. `csd` and `hsd` are the sample
-standard deviations over clips of the last two, and `f1_loris` is the harmonic mean of their means. All are fractions of
-1 (papers print per cent). "BCS" and "BHS" mean the first pair in one paper and the second in another: the short names are
-not used here.
+standard deviations over clips of the last two, and `f1_loris` is the harmonic mean of their means. All are fractions
+of 1 (papers print per cent). "BCS" and "BHS" mean the first pair in one paper and the second in another: the short
+names are not used here.
 
-These scores saturate: in music nearly every second has an onset, so that a click track of 2 Hz scores 1.000 and the wrong
-music as much as the right one. `tracked_beats` and `alignment` are to be read beside them.
+These scores saturate: in music nearly every second has an onset, so that a click track of 2 Hz scores 1.000 and the
+wrong music as much as the right one. `tracked_beats` and `alignment` are to be read beside them.
 
 Conventions, where the originals say nothing:
 
-- 0 / 0. A reference without onsets leaves coverage, hit and recall undefined: nan, and the clip leaves the mean (callers
-  say how many did). Generated music without onsets has claimed no beat: precision 0 where the reference has some, nan
-  where it has none either. Precision is 0, as the formula says, where only the generated music has onsets. f1 is 0 where
-  precision and recall both are.
+- 0 / 0. A reference without onsets leaves coverage, hit and recall undefined: nan, and the clip leaves the mean
+  (callers say how many did). Generated music without onsets has claimed no beat: precision 0 where the reference has
+  some, nan where it has none either. Precision is 0, as the formula says, where only the generated music has onsets.
+  f1 is 0 where precision and recall both are.
 - Lengths. The reference's bins are what is scored: bins that the generated music lacks are empty, those beyond are left
   out. (The originals take equal lengths for granted.)
 - An onset at the very end of a whole number of seconds has no bin and is dropped.
@@ -36,6 +36,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class Detector:
         """Onset times in s, ascending, in librosa's onset strength (n,) of sound at 22,050 Hz, hop 512."""
         import librosa.onset
 
-        given = {"pre_max": self.pre_max} if self.pre_max is not None else {}
+        given: dict[str, Any] = {"pre_max": self.pre_max} if self.pre_max is not None else {}
         return librosa.onset.onset_detect(
             onset_envelope=envelope,
             sr=SAMPLE_RATE,

@@ -1,13 +1,13 @@
 """Do the generated beats fall where the reference's do? Tracked beats, compared as the beat-tracking field does.
 
-A tracker finds the beats of both musics (or the dataset says the reference's); mir_eval compares them: F-measure within
-70 ms (Davies et al. 2009), CMLt and AMLt (Hainsworth 2004, Klapuri et al. 2006), tempo error. Unlike the published onset
-scores these need the beats at the right instants: a metronome at another tempo gets what chance gives, about
-2 * 70 ms / the beat's period.
+A tracker finds the beats of both musics (or the dataset says the reference's); mir_eval compares them: F-measure
+within 70 ms (Davies et al. 2009), CMLt and AMLt (Hainsworth 2004, Klapuri et al. 2006), tempo error. Unlike the
+published onset scores these need the beats at the right instants: a metronome at another tempo gets what chance gives,
+about 2 * 70 ms / the beat's period.
 
-Two warnings. A tracker always finds beats where there is a pulse, and it finds a metronome's perfectly: a metronome at the
-true tempo and phase scores high here, rightly, since nothing but its beats is looked at. And a tracker errs: the score of
-the reference against itself is the ceiling only because the same tracker is used on both.
+Two warnings. A tracker always finds beats where there is a pulse, and it finds a metronome's perfectly: a metronome at
+the true tempo and phase scores high here, rightly, since nothing but its beats is looked at. And a tracker errs: the
+score of the reference against itself is the ceiling only because the same tracker is used on both.
 
 Nothing is trimmed: mir_eval's own `evaluate` drops the beats of the first five seconds, that is, all of a 2-s segment.
 
@@ -76,9 +76,9 @@ def beat_f_measure(reference_s: np.ndarray, generated_s: np.ndarray) -> float:
 def beat_continuity(reference_s: np.ndarray, generated_s: np.ndarray) -> Continuity:
     """CMLt and AMLt of two rows of beats (`mir_eval.beat.continuity`); nan below two reference beats.
 
-    A generated beat is right when it lies within 17.5 % of the beat's period of a reference beat and its interval to the
-    beat before differs by less than 17.5 %. CMLt is the share of right beats (of the longer row), AMLt the best such
-    share over the reference, its off-beats, double and half tempo.
+    A generated beat is right when it lies within 17.5 % of the beat's period of a reference beat and its interval to
+    the beat before differs by less than 17.5 %. CMLt is the share of right beats (of the longer row), AMLt the best
+    such share over the reference, its off-beats, double and half tempo.
 
     Raises:
         ValueError: see `validate`.
@@ -97,7 +97,9 @@ def beat_continuity(reference_s: np.ndarray, generated_s: np.ndarray) -> Continu
 
 
 def tempo_error(reference_bpm: float | None, generated_bpm: float | None, *, octaves: bool = False) -> float:
-    """|generated - reference| / reference in per cent, 0 upwards; nan without a reference tempo, 100 without a generated.
+    """|generated - reference| / reference in per cent, 0 upwards.
+
+    nan without a reference tempo; 100 with one and without a generated tempo.
 
     Args:
         octaves: also compare a third, half, double and three times the generated tempo, and take the least error.

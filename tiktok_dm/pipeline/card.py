@@ -196,6 +196,9 @@ def _front_matter(
         "dataset_info": [
             {
                 "config_name": config,
+                # `datasets` caches what it opened under the card alone: without this, a dataset whose rows changed and
+                # whose sizes did not would be served from the old copy.
+                "description": "Content " + "-".join(info.sha256[:16] for info in infos),
                 "features": features(config)._to_yaml_list(),
                 "splits": [
                     {"name": info.split, "num_bytes": info.num_bytes, "num_examples": info.num_examples}

@@ -25,7 +25,7 @@ from tiktok_dm.errors import is_no_room
 from tiktok_dm.pipeline.shards import ShardWriter, SplitInfo
 from tiktok_dm.pipeline.store import canonical_json, no_room, sha256_file, write_atomic
 
-VERSION = 1  # of what this module writes; a change makes every dataset be written again
+VERSION = 2  # of what this module writes; a change makes every dataset be written again
 MANIFEST = "manifest.json"
 CARD = "README.md"
 REPORT = "report.html"

@@ -5,6 +5,7 @@ Not for what the rows hold: that is `export`.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiktok_dm.pipeline.store import sha256_file
 from tiktok_dm.reading import features
 from tiktok_dm.schema import DATASET_COLUMNS
 
@@ -34,6 +36,7 @@ class SplitInfo:
         num_bytes: size of its Arrow tables as `datasets` counts them when it opens the files.
         download_bytes: size of its Parquet files.
         files: their names in the configuration's folder, in order.
+        sha256: of the files' checksums, one after the other.
     """
 
     config: str
@@ -42,6 +45,7 @@ class SplitInfo:
     num_bytes: int
     download_bytes: int
     files: tuple[str, ...]
+    sha256: str = ""
 
 
 class ShardWriter:
@@ -94,7 +98,8 @@ class ShardWriter:
         paths = [self.folder / name for name in files]
         num_bytes = arrow_bytes(paths, self.config) if files else 0
         size = sum(path.stat().st_size for path in paths)
-        return SplitInfo(self.config, self.split, self._num_examples, num_bytes, size, tuple(files))
+        digest = hashlib.sha256("".join(map(sha256_file, paths)).encode()).hexdigest()
+        return SplitInfo(self.config, self.split, self._num_examples, num_bytes, size, tuple(files), digest)
 
     def _flush(self) -> None:
         if not self._rows:

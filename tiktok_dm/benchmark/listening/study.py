@@ -106,15 +106,15 @@ class Exclusion(_Frozen):
         headphones_right: share of right answers that passes it (Woods et al. 2017 ask for 5 of 6).
     """
 
-    failed_checks: int = Field(1, ge=1)
-    least_share: float = Field(0.5, ge=0, le=1)
-    quick_s: float = Field(0.5, ge=0)
-    quick_share: float = Field(0.5, ge=0, le=1)
-    reference_below: float = Field(3.0, ge=LOWEST, le=HIGHEST)
-    same_rating_from: int = Field(8, ge=2)
+    failed_checks: int = Field(default=1, ge=1)
+    least_share: float = Field(default=0.5, ge=0, le=1)
+    quick_s: float = Field(default=0.5, ge=0)
+    quick_share: float = Field(default=0.5, ge=0, le=1)
+    reference_below: float = Field(default=3.0, ge=LOWEST, le=HIGHEST)
+    same_rating_from: int = Field(default=8, ge=2)
     volume: bool = True
     headphones: Literal["record", "exclude"] = "record"
-    headphones_right: float = Field(5 / 6, ge=0, le=1)
+    headphones_right: float = Field(default=5 / 6, ge=0, le=1)
 
     def in_words(self) -> list[str]:
         """One sentence a rule."""
@@ -164,13 +164,13 @@ class Study(_Frozen):
     n_conditions: int = Field(ge=2)
     items_a_rater: int = Field(ge=1)
     raters: int = Field(ge=1)
-    checks: int = Field(2, ge=0)
-    headphone_trials: int = Field(6, ge=0)
+    checks: int = Field(default=2, ge=0)
+    headphone_trials: int = Field(default=6, ge=0)
     practice: bool = True
     loudness_lufs: float
-    lease_s: float = Field(60.0, gt=0)
+    lease_s: float = Field(default=60.0, gt=0)
     longest_s: float = Field(gt=0)
-    patience_s: float = Field(180.0, ge=0)
+    patience_s: float = Field(default=180.0, ge=0)
     exclusion: Exclusion = Exclusion()
     consent: tuple[str, ...]
     contact: str = ""
