@@ -107,7 +107,8 @@ class Setting:
 
 
 def same_maths(preset: str, level: str, width: float = 1 / 4) -> dict[str, float]:
-    """How far one step of both loops differs from the same state: losses, and changes of all parameters, relative.
+    """How far one step of both loops differs from the same state: losses (over their size, or over 1 where smaller), and
+    changes of all parameters (over the norm).
 
     Raises:
         AssertionError: they do not compute the same.
@@ -122,7 +123,7 @@ def same_maths(preset: str, level: str, width: float = 1 / 4) -> dict[str, float
     losses = setting.step(setting.batch, log=True)
     change = _change(setting, before)
     found = {
-        "losses": max(abs(float(losses[name]) - value) / (abs(value) + 1e-9) for name, value in plain_losses.items()),
+        "losses": max(abs(float(losses[name]) - value) / max(1.0, abs(value)) for name, value in plain_losses.items()),
         "updates": float((change - plain_change).norm() / plain_change.norm()),
     }
     assert found["losses"] < 1e-3, found

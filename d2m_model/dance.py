@@ -24,6 +24,9 @@ from tiktok_dm.schema import POSE_FPS
 _SAMPLED, _SAMPLE_HEIGHT = 32, 360
 
 
+ALL_SPLITS = "all"
+
+
 @dataclass(frozen=True)
 class Dance:
     """One dancer's motion, and the picture that the music is for.
@@ -116,14 +119,19 @@ def dance_from_video(path: str | Path, *, dancer: int = 0, estimator: str = "med
 def read_clips(dataset: str | Path, split: str) -> Iterator[Mapping[str, Any]]:
     """Rows of the `clips` configuration of a built dataset, as they are stored; give each to `dance_from_clip`.
 
+    Args:
+        dataset: folder or hub id.
+        split: one of the dataset's, or `all` for one after the other.
+
     Raises:
         UserError: no dataset there, or no such split.
     """
     from tiktok_dm.reading import open_dataset
 
     splits = open_dataset(dataset, "clips", streaming=True)
-    one_of("split", split, splits)
-    yield from splits[split].with_format("numpy")
+    one_of("split", split, [*splits, ALL_SPLITS])
+    for name in splits if split == ALL_SPLITS else [split]:
+        yield from splits[name].with_format("numpy")
 
 
 def dance_from_clip(row: Mapping[str, Any], *, dancer: int = 0) -> Dance:

@@ -35,7 +35,7 @@ def sample(
     no_video: Annotated[bool, typer.Option("--no-video", help="Write wav files only.")] = False,
     dancer: Annotated[int, typer.Option(help="Which dancer leads, from 0 by size.")] = 0,
     genre: Annotated[int | None, typer.Option(help="Index, for a model with genres.")] = None,
-    split: Annotated[str, typer.Option(help="Of a dataset.")] = "test",
+    split: Annotated[str, typer.Option(help="Of a dataset; all for the whole of it.")] = "test",
     force: Annotated[bool, typer.Option("--force", help="Write existing files anew.")] = False,
 ) -> None:
     """Make music for dance videos: NAME.wav, and NAME.mp4 with the video's own pictures."""

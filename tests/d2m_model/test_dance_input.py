@@ -136,6 +136,7 @@ def test_films_without_a_dance_are_one_sentence(tmp_path: Path) -> None:
 
 def test_a_dataset_gives_its_stored_poses_and_bytes(dataset: Path) -> None:
     rows = list(read_clips(dataset, "train"))
+    assert [row["clip_id"] for row in read_clips(dataset, "all")] == [0, 1, 3, 7]
     assert [row["clip_id"] for row in rows] == [0, 1, 3]
     dance = dance_from_clip(rows[1], dancer=2)
     assert (dance.name, dance.fps, dance.duration_s) == ("clip_000001", 30.0, 4.0)

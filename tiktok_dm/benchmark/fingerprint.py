@@ -31,9 +31,16 @@ FAN_OUT = 8  # pairs that start in one peak
 LEAST_GAP, MOST_GAP, MOST_STEP = 4, 100, 60  # of a pair: frames, frames, bins
 LEAST_OVERLAP_S = 1.5  # of two sounds, where neither is shorter; less proves nothing
 PRIOR = 20  # hashes that a score counts as missed besides those that are
+_CLOSER_LOOKS = 15  # sounds of an index that are scored besides those asked for
 SILENCE = 1e-4  # -80 dBFS: sound whose loudest sample stays below has no fingerprint
-FOUND = 0.1
-"""A score from which on a sound counts as a copy; see `tests/benchmark/test_fingerprint.py` for what lies beside it."""
+FOUND = 0.25
+"""A score from which on a sound counts as a copy.
+
+Measured on 36 synthetic songs' clips and 20 of real songs: clips of different songs reach 0.17 (two synthetic house
+tracks of one tempo that share their drum sounds; real ones 0.02); whole clips that are copied keep 0.36 with noise at
+-30 dB, 0.45 after AAC at 64 kbit/s, 0.8 after a shift. Excerpts of two seconds that are coded at 24 kbit/s may fall
+below it.
+"""
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,8 @@ class Match(NamedTuple):
 
     Args:
         score: 0..1, the share of hashes in their overlap that agree at one offset; see `match`.
-        offset_s: second of the second sound at which the first one starts, negative if it starts before; nan if the score
-            is 0.
+        offset_s: second of the second sound at which the first one starts, negative if it starts before; nan if the
+            score is 0.
     """
 
     score: float
@@ -89,7 +96,8 @@ def match(a: Fingerprint, b: Fingerprint) -> Match:
 
     A hash of `a` agrees with one of `b` when the two frequencies are equal and the gap differs by one frame at most.
     The offset is the one at which most hashes of `a` agree, within a frame. The score is their number over the number
-    of hashes that the sound with fewer of them has in the overlap, plus 20, so that a short overlap proves little.
+    of hashes that the sound with fewer of them has in the overlap, plus 20; an overlap of less than 1.5 s (or of nine
+    tenths of the shorter sound) is no match.
     """
     return Index([("b", b)]).search(a)[1]
 
@@ -111,7 +119,7 @@ class Index:
         self._frames = (np.concatenate([p.frames for p in prints]) if prints else np.zeros(0, np.int32))[order]
 
     def search(self, query: Fingerprint) -> tuple[str | None, Match]:
-        """The sound that matches `query` best and how (`match(query, sound)`); of equals the first; None if none does."""
+        """The sound that matches `query` best, and how (`match(query, sound)`); None where none does."""
         ranked = self.search_all(query, most=1)
         return ranked[0] if ranked else (None, Match(0.0, float("nan")))
 
@@ -123,11 +131,22 @@ class Index:
         owners = self._owners[places]
         shifts = self._frames[places].astype(np.int64) - query.frames[rows]
         found = []
-        for owner in np.unique(owners):
+        for owner in self._candidates(owners, shifts, most):
             mine = owners == owner
-            found.append((int(owner), self._best(query, int(owner), rows[mine], shifts[mine])))
+            best = self._best(query, owner, rows[mine], shifts[mine])
+            if best.score > 0:
+                found.append((owner, best))
         found.sort(key=lambda item: (-item[1].score, item[0]))
         return [(self._sounds[owner][0], best) for owner, best in found[:most]]
+
+    def _candidates(self, owners: np.ndarray, shifts: np.ndarray, most: int) -> list[int]:
+        """Sounds worth a closer look: those with most agreeing hashes at a single shift."""
+        span = int(shifts.max() - shifts.min()) + 1
+        keys, counts = np.unique(owners * span + (shifts - shifts.min()), return_counts=True)
+        best = np.zeros(len(self._sounds), np.int64)
+        np.maximum.at(best, keys // span, counts)
+        order = np.argsort(-best, kind="stable")[: most + _CLOSER_LOOKS]
+        return [int(owner) for owner in order if best[owner]]
 
     def _agreeing(self, query: Fingerprint) -> tuple[np.ndarray, np.ndarray]:
         """Pairs (row of the query, place in the index) whose hashes agree."""
@@ -137,8 +156,7 @@ class Index:
             low, high = np.searchsorted(self._hashes, wanted, "left"), np.searchsorted(self._hashes, wanted, "right")
             counts = high - low
             rows.append(np.repeat(np.arange(len(wanted)), counts))
-            starts = np.repeat(low - np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else low, counts)
-            places.append(starts + np.arange(counts.sum()))
+            places.append(np.repeat(low - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum()))
         return np.concatenate(rows), np.concatenate(places)
 
     def _best(self, query: Fingerprint, owner: int, rows: np.ndarray, shifts: np.ndarray) -> Match:

@@ -169,8 +169,7 @@ def _shown(trial: Trial, study: Study) -> dict[str, Any]:
     elif trial.kind == "check":
         label = protocol.labels[(trial.expected or 1) - 1]
         question = f"Please choose {trial.expected} ({label}) for this clip, whatever you hear."
-        note = "This one shows us that the questions are read."
-    elif trial.number:
+    if trial.number:
         title = f"Clip {trial.number} of {study.items_a_rater}"
     base = f"/media/{trial.trial}"
     return {

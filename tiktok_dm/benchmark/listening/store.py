@@ -106,7 +106,7 @@ class Trial:
         expected: the right answer of a check, or None.
         choices: possible answers are 1 to so many.
         clip, original: what is played.
-        number: place among the rating trials, from 1; 0 for others.
+        number: place among the rating trials, from 1 (an attention check has that of the clip after it); 0 for others.
     """
 
     trial: str
@@ -407,7 +407,7 @@ class Store:
 
     def _trial(self, row: Any, answered: int) -> Trial:
         clip, original, choices = self._files(row)
-        number = answered + 1 if row.kind == "rating" else 0
+        number = answered + 1 if row.kind in ("rating", "check") else 0
         return Trial(row.trial, row.kind, row.expected, choices, clip, original, number)
 
     def _own(self, db: Connection, rater: int, trial: str) -> Any:

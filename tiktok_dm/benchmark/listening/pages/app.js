@@ -98,6 +98,7 @@ function player(box, source, video, onHeard) {
     box.classList.toggle("playing", playing);
     word.textContent = playing ? "Pause" : side.plays ? "Play again" : "Play";
   };
+  media.onloadedmetadata = () => { if (video) $("players").classList.toggle("wide", media.videoWidth > media.videoHeight); };
   media.onplay = () => { label(); cancelAnimationFrame(frame); draw(); };
   media.onpause = label;
   media.onended = () => {
@@ -117,7 +118,7 @@ function player(box, source, video, onHeard) {
   };
   side.pause = () => media.pause();
   side.stop = () => {
-    media.onended = media.onerror = media.onpause = media.onplay = null;
+    media.onended = media.onerror = media.onpause = media.onplay = media.onloadedmetadata = null;
     media.pause();
     media.removeAttribute("src");
     media.load();
