@@ -138,6 +138,7 @@ class ReconstructionLosses:
         target: Target,
         names: Iterable[str] = NAMES,
         quantised: Quantised | None = None,
+        part: slice | None = None,
     ) -> dict[str, Tensor]:
         """The named losses of a predicted latent (batch, channels, frames).
 
@@ -146,6 +147,7 @@ class ReconstructionLosses:
             target: ground truth of the same segments.
             names: which terms; without `waveform` and `mel` nothing is quantised or decoded.
             quantised: `codec.quantise(latent)`, where it is already known.
+            part: latent frames that are decoded and compared for `waveform` and `mel`; all if None.
         """
         names = set(names)
         if latent.shape != target.latent.shape:
@@ -160,15 +162,27 @@ class ReconstructionLosses:
             losses["commitment"] = functional.l1_loss(latent, target.quantised)
         if names.intersection(AUDIO_LOSSES):
             with nullcontext() if self.audio_gradient else torch.no_grad():
-                audio = self.decode(latent, quantised)
+                audio, truth = self.decoded(latent, target, quantised, part)
                 if "waveform" in names:
-                    length = min(audio.shape[-1], target.audio.shape[-1])
-                    losses["waveform"] = functional.l1_loss(audio[..., :length], target.audio[..., :length])
+                    length = min(audio.shape[-1], truth.shape[-1])
+                    losses["waveform"] = functional.l1_loss(audio[..., :length], truth[..., :length])
                 if "mel" in names:
-                    mine, truth = self.mel(audio[:, 0]), self.mel(target.audio[:, 0])
-                    frames = min(mine.shape[-1], truth.shape[-1])
-                    losses["mel"] = functional.l1_loss(mine[..., :frames], truth[..., :frames])
+                    mine, theirs = self.mel(audio[:, 0]), self.mel(truth[:, 0])
+                    frames = min(mine.shape[-1], theirs.shape[-1])
+                    losses["mel"] = functional.l1_loss(mine[..., :frames], theirs[..., :frames])
         return losses
+
+    def decoded(
+        self, latent: Tensor, target: Target, quantised: Quantised | None, part: slice | None
+    ) -> tuple[Tensor, Tensor]:
+        """Decoded prediction and true audio, (batch, 1, samples) each, of all frames or of a part of them."""
+        if part is None:
+            return self.decode(latent, quantised), target.audio
+        first, last, _ = part.indices(latent.shape[-1])
+        samples = slice(first * self.codec.hop, last * self.codec.hop)
+        if quantised is not None:
+            quantised = Quantised(quantised.codes[..., part], quantised.latent[..., part])
+        return self.decode(latent[..., part], quantised), target.audio[..., samples]
 
     def decode(self, latent: Tensor, quantised: Quantised | None = None) -> Tensor:
         """Audio (batch, 1, samples) of a predicted latent through the quantiser, straight-through in the gradient."""

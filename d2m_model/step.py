@@ -60,6 +60,7 @@ class TrainingStep:
         reconstruction: the other terms, on the frozen codec.
         weights: loss name to weight; a term without one is neither computed nor returned.
         backward: a launcher's own, where it has one.
+        clip: greatest norm of the generator's gradient; 0 for no limit.
     """
 
     def __init__(
@@ -70,21 +71,26 @@ class TrainingStep:
         reconstruction: ReconstructionLosses,
         weights: Mapping[str, float],
         backward: Callable[[Tensor], Any] = Tensor.backward,
+        clip: float = 0.0,
     ) -> None:
         self.model, self.optimiser = model, optimiser
         self.adversarial, self.reconstruction = adversarial, reconstruction
         self.weights = {name: weight for name, weight in check_weights(weights).items() if weight}
-        self.backward = backward
+        self.backward, self.clip = backward, clip
         self.is_adversarial = "hinge" in self.weights or "feature_matching" in self.weights
         self.silent = () if reconstruction.audio_gradient else AUDIO_LOSSES
 
-    def __call__(self, batch: Batch, *, log: bool = True, adversarial: bool = True) -> dict[str, Tensor]:
+    def __call__(
+        self, batch: Batch, *, log: bool = True, adversarial: bool = True, part: slice | None = None
+    ) -> dict[str, Tensor]:
         """Update both networks; the losses by name, scalars without gradient, on the batch's device.
 
         Args:
             batch: on the model's device.
-            log: whether the losses are read: terms without gradient, and `total`, are there only then.
+            log: whether the losses are read: terms without gradient, `total` and `gradient_norm` (of the generator,
+                before clipping) are there only then.
             adversarial: whether the discriminator takes part in this step.
+            part: latent frames that are decoded for the waveform and mel terms; all if None.
         """
         target = self.target(batch)
         fake = self.model(*batch.inputs())
@@ -96,15 +102,17 @@ class TrainingStep:
             self.adversarial.step(judged.loss, self.backward)
             losses["discriminator"] = judged.loss
             terms |= self.adversarial(fake, judged.real)
-        terms |= self.reconstruction(fake, target, self.names(log))
+        terms |= self.reconstruction(fake, target, self.names(log), part=part)
         terms = {name: loss for name, loss in terms.items() if name in self.weights}
         total = weighted_total(terms, {name: self.weights[name] for name in terms})
         self.optimiser.zero_grad(set_to_none=True)
         self.backward(total)
-        self.optimiser.step()
         losses |= terms
         if log:
-            losses["total"] = total
+            losses |= {"total": total, "gradient_norm": gradient_norm(self.model)}
+        if self.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.optimiser.step()
         return {name: loss.detach() for name, loss in losses.items()}
 
     def names(self, log: bool) -> Iterable[str]:
@@ -116,3 +124,9 @@ class TrainingStep:
         rows = self.reconstruction.codec.dequantise(batch.codes.long()).to(batch.latent.dtype)
         audio = batch.audio if batch.audio is not None else batch.latent.new_zeros(len(batch.latent), 1, 0)
         return Target(audio, batch.latent, rows)
+
+
+def gradient_norm(network: nn.Module) -> Tensor:
+    """Euclidean norm over all gradients of a network; 0 where there are none."""
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
@@ -37,7 +37,7 @@ from d2m_model.run_folder import (
     read_training,
     write_checkpoint,
 )
-from d2m_model.step import TrainingStep
+from d2m_model.step import TrainingStep, gradient_norm
 from d2m_model.training_config import TrainingConfig, difference, plain_config
 from tiktok_dm.errors import UserError
 
@@ -181,7 +181,7 @@ class Trainer:
         self.adversarial.launch(fabric.setup_module)
         reconstruction = ReconstructionLosses(codec, config.model.preset, LogMel().to(fabric.device))
         self.step = TrainingStep(
-            wrapped, self.optimiser, self.adversarial, reconstruction, config.losses, fabric.backward
+            wrapped, self.optimiser, self.adversarial, reconstruction, config.losses, fabric.backward, config.clip
         )
         self.reconstruction = reconstruction
         self.needs_audio = any(config.losses.get(name) for name in AUDIO_LOSSES)
@@ -244,7 +244,12 @@ class Trainer:
     def _one_step(self, batch: Any, log: bool) -> dict[str, Tensor]:
         self.learning_rate = self._set_rates()
         with self.fabric.autocast():
-            losses = self.step(batch, log=log, adversarial=self.done >= self.config.adversarial_from)
+            losses = self.step(
+                batch,
+                log=log,
+                adversarial=self.done >= self.config.adversarial_from,
+                part=decoded_part(self.done, self.config),
+            )
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.done += 1
@@ -252,10 +257,7 @@ class Trainer:
 
     def _read(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """The step's losses as numbers, averaged over processes, with gradient norms and the learning rate."""
-        norms = {
-            "gradient_norm": gradient_norm(self.model),
-            "discriminator_gradient_norm": gradient_norm(self.adversarial.discriminator),
-        }
+        norms = {"discriminator_gradient_norm": gradient_norm(self.adversarial.discriminator)}
         together = self.fabric.all_reduce(losses, reduce_op="mean") if self.fabric.world_size > 1 else losses
         values = {name: float(value) for name, value in (together | norms).items()}
         values["learning_rate"] = self.learning_rate
@@ -425,10 +427,13 @@ def rate(step: int, steps: int, schedule: str, warmup: int) -> float:
     return rise * fall
 
 
-def gradient_norm(network: nn.Module) -> Tensor:
-    """Euclidean norm over all gradients of a network; 0 where there are none."""
-    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
+def decoded_part(step: int, config: TrainingConfig) -> slice | None:
+    """The latent frames that a step decodes, a function of seed and step; None for all."""
+    if not config.decoded_frames:
+        return None
+    room = config.model.latent_frames - config.decoded_frames
+    first = int(np.random.default_rng([config.seed, 3, step]).integers(room + 1))
+    return slice(first, first + config.decoded_frames)
 
 
 class Record:

@@ -39,8 +39,11 @@ class TrainingConfig:
         gains: factors on the audio. One of them is drawn per segment and pass over the data, and the cache holds the
             latents of each; `[1.0]` means no random gain.
         batch: segments per step, over all devices together.
+        decoded_frames: latent frames, at a place drawn for each step, that are decoded for the waveform and mel terms,
+            which cuts their cost; 0 decodes all.
         steps: updates of the generator.
         learning_rate, discriminator_learning_rate, beta1, beta2: Adam's, for generator side and discriminator.
+        clip: greatest norm of the generator's gradient; 0 for no limit.
         schedule: `constant`, or `cosine` down to zero at `steps`.
         warmup: steps over which the learning rates rise linearly.
         adversarial_from: first step (from 0) in which the discriminator takes part.
@@ -70,11 +73,13 @@ class TrainingConfig:
     losses: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
     gains: list[float] = field(default_factory=lambda: [1.0])
     batch: int = 16
+    decoded_frames: int = 0
     steps: int = 100_000
     learning_rate: float = 1e-4
     discriminator_learning_rate: float = 1e-4
     beta1: float = 0.5
     beta2: float = 0.9
+    clip: float = 0.0
     schedule: str = "constant"
     warmup: int = 0
     adversarial_from: int = 0
@@ -102,7 +107,8 @@ class TrainingConfig:
         for name in ("batch", "steps", "devices", "nodes", "log_every", "validate_every", "save_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"The training's {name} is {getattr(self, name)}; give 1 or more.")
-        for name in ("warmup", "adversarial_from", "threads", "workers", "validation_songs", "samples"):
+        counts = ("decoded_frames", "warmup", "adversarial_from", "threads", "workers", "validation_songs", "samples")
+        for name in (*counts, "clip"):
             if getattr(self, name) < 0:
                 raise UserError(f"The training's {name} is {getattr(self, name)}; give 0 or more.")
         for name in ("ema", "beta1", "beta2"):
@@ -119,6 +125,10 @@ class TrainingConfig:
         check_weights(self.losses)
         if not any(self.losses.values()):
             raise UserError("Every loss has weight 0; give at least one a weight.")
+        if self.decoded_frames > self.model.latent_frames:
+            raise UserError(
+                f"decoded_frames is {self.decoded_frames}, and the model's latent has {self.model.latent_frames}."
+            )
         if self.batch % (self.devices * self.nodes):
             raise UserError(f"A batch of {self.batch} cannot be shared equally by {self.devices * self.nodes} devices.")
 

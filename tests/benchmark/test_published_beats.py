@@ -167,7 +167,7 @@ def test_what_is_no_row_of_bins_is_refused() -> None:
     with pytest.raises(ValueError, match="bool"):
         beats.beat_hit_d2m(np.array([1, 0]), bins("10"))
     with pytest.raises(ValueError, match="empty"):
-        beats.beat_hit_d2m(bins(""), bins("10"))
+        beats.beat_hit_d2m(np.zeros(0, dtype=bool), bins("10"))
     with pytest.raises(ValueError, match="bool"):
         beats.beat_precision_loris(bins("10"), np.array([[True]]))
 

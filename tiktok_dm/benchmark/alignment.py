@@ -66,6 +66,7 @@ def motion_beats(pose: np.ndarray, fps: float = POSE_FPS) -> np.ndarray:
         pose: (frames, joints, 3), see `joint_speed`.
     """
     from scipy.ndimage import gaussian_filter1d
+    from scipy.signal import find_peaks
 
     speed = joint_speed(pose, fps)
     known = ~np.isnan(speed)
@@ -75,11 +76,10 @@ def motion_beats(pose: np.ndarray, fps: float = POSE_FPS) -> np.ndarray:
         if end - first < 3:
             continue
         smooth = gaussian_filter1d(speed[first:end], SMOOTHING_S * fps, mode="nearest")
-        inner = smooth[1:-1]
-        # Rounding alone makes minima where nothing changes.
-        depth = 1e-9 * max(float(smooth.max()), 1e-12)
-        minima = np.flatnonzero((inner < smooth[:-2] - depth) & (inner < smooth[2:] - depth))
-        found.append((first + 1 + minima + 0.5) / fps)
+        # Two equal values are one minimum between them. Rounding alone makes minima where nothing changes.
+        _, found_at = find_peaks(-smooth, plateau_size=1, prominence=1e-9 * max(float(smooth.max()), 1e-12))
+        minima = (found_at["left_edges"] + found_at["right_edges"]) / 2
+        found.append((first + minima + 0.5) / fps)
     return np.concatenate(found) if found else np.zeros(0)
 
 

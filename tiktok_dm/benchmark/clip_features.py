@@ -19,6 +19,7 @@ import math
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -183,7 +184,9 @@ def onset_envelopes(sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     import librosa.onset
 
     bands, centres = _mel_bands()
-    power = np.abs(librosa.stft(sound, n_fft=FFT, hop_length=HOP_LENGTH)) ** 2.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of sounds shorter than a window
+        power = np.abs(librosa.stft(sound, n_fft=FFT, hop_length=HOP_LENGTH)) ** 2.0
     # The very product of librosa.feature.melspectrogram, which makes its bands anew for each file.
     mel = np.einsum("...ft,mf->...mt", power, bands, optimize=True)
     decibels = librosa.power_to_db(mel)

@@ -43,6 +43,8 @@ _D2M_GAN = "D2M-GAN, CDCD, UniMuMo"
 _PUBLISHED = "published beats (saturate: read the others beside them)"
 _TRACKED = "tracked beats"
 _DANCE = "dance and music"
+_GENRE = "genre"
+_MEMORY = "memorisation"
 _MIR = "mir_eval.beat, nothing trimmed"
 
 
@@ -130,6 +132,39 @@ METRICS: dict[str, Metric] = {
         *_tracked("_2s", "over each two seconds alone, mean over a clip's"),
         *_alignment("", "lead dancer"),
         *_alignment("_all", "mean over all dancers"),
+        _mean(
+            "genre_agreement",
+            _GENRE,
+            "higher",
+            "",
+            "share of clips for which a classifier hears the same genre in generated and reference music",
+            "",
+        ),
+        _mean(
+            "training_copied",
+            _MEMORY,
+            "lower",
+            "",
+            "share of clips that hold a recording of the training set, by fingerprint",
+            "",
+        ),
+        _mean("training_fingerprint", _MEMORY, "lower", "", "best fingerprint score with any training clip, 0..1", ""),
+        _mean(
+            "training_distance",
+            _MEMORY,
+            "",
+            "",
+            "cosine distance to the nearest training clip in the standardised embedding, 0..2",
+            "",
+        ),
+        _mean(
+            "training_closer",
+            _MEMORY,
+            "lower",
+            "",
+            "share of clips nearer to a training clip than the nearest twentieth of the reference music (chance: 0.05)",
+            "",
+        ),
     )
 }
 
@@ -140,6 +175,26 @@ REFERENCE = "_reference"
 BESIDE = (
     "beat_hit_d2m_shuffled",
     "beat_f_70ms_shuffled",
+    "genre_agreement_shuffled",
+    "training_copied_reference",
+    "training_fingerprint_reference",
+    "training_distance_reference",
     *(name + suffix for name in METRICS if name.startswith("beat_align") for suffix in (SHUFFLED, REFERENCE)),
 )
 """Per-clip columns that are printed beside a metric."""
+
+SETS: dict[str, tuple[str, str, str]] = {
+    "fad": (
+        "lower",
+        "squared distance of Gaussians fitted to both sets' embeddings; too large by about a constant over n",
+        "Kilgour et al., Interspeech 2019",
+    ),
+    "kad": (
+        "lower",
+        "100 times the unbiased squared maximum mean discrepancy of both sets' embeddings; may fall below 0",
+        "Chung et al., 2025",
+    ),
+    "density": ("higher", "how densely reference neighbourhoods are filled; may pass 1", "Naeem et al., ICML 2020"),
+    "coverage": ("higher", "share of reference neighbourhoods with generated music", "Naeem et al., ICML 2020"),
+}
+"""Metrics of whole sets of embeddings, with intervals from leaving songs out: better, meaning, source."""

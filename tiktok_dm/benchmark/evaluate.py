@@ -16,7 +16,7 @@ import numpy as np
 
 from tiktok_dm.benchmark import alignment, breakdown, intervals, pairs, published_beats, tracked_beats
 from tiktok_dm.benchmark.clip_features import Audio, ClipFeatures, FeatureCache, Pulse, measure_all
-from tiktok_dm.benchmark.definitions import BESIDE, METRICS, METRICS_VERSION, REFERENCE, SHUFFLED
+from tiktok_dm.benchmark.definitions import BESIDE, METRICS, METRICS_VERSION, REFERENCE, SETS, SHUFFLED
 from tiktok_dm.benchmark.intervals import Difference, Score
 from tiktok_dm.benchmark.pairs import Finding, Item, Reference
 from tiktok_dm.errors import UserError
@@ -24,6 +24,9 @@ from tiktok_dm.schema import SAMPLE_RATE
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from tiktok_dm.benchmark.genre import GenreClassifier
+    from tiktok_dm.benchmark.memorisation import Sound
 
 _PARTNERS = 10
 """Other songs' clips with which each reference is paired for the shuffled levels that are computed pair by pair."""
@@ -44,6 +47,10 @@ class EvaluateOptions:
         resamples: of songs, for the intervals.
         embedder: whose rows the distribution metrics take; None leaves them out.
         weights: the embedder's, where it needs any.
+        training: dataset whose train split the generated music is looked up in; None leaves memorisation out.
+        genres: csv file with `song_id` and `genre` of songs of the training split, for the genre classifier; None
+            leaves genre agreement out, unless a classifier is given.
+        classifier: of genres, instead of one made from `genres`.
     """
 
     split: str = "test"
@@ -54,6 +61,9 @@ class EvaluateOptions:
     resamples: int = intervals.RESAMPLES
     embedder: str | None = "log-mel"
     weights: Path | None = None
+    training: Path | None = None
+    genres: Path | None = None
+    classifier: GenreClassifier | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +165,7 @@ def evaluate(
     items = [item for item in items if item.id not in lost]
     if not items:
         raise UserError("not one generated file can be scored: see the problems named, and make the files again")
-    return _Scoring(reference, items, measured, options, findings).evaluation()
+    return _Scoring(reference, items, sounds, measured, options, findings).evaluation()
 
 
 def compare(
@@ -239,11 +249,13 @@ class _Scoring:
         self,
         reference: Reference,
         items: list[Item],
+        sounds: Mapping[str, Audio],
         measured: Mapping[str, tuple[ClipFeatures, ClipFeatures]],
         options: EvaluateOptions,
         findings: list[Finding],
     ) -> None:
         self.reference, self.items, self.options, self.findings = reference, items, options, findings
+        self.sounds = sounds
         self.ours = [measured[item.id][0] for item in items]
         self.theirs = [measured[item.id][1] for item in items]
         self.notes = list(reference.notes)
@@ -261,6 +273,7 @@ class _Scoring:
         self._clip_scores()
         self._shuffled_scores()
         self._alignment()
+        self._training()
         per_clip = pd.DataFrame(self.table)
         metrics = self._scores(per_clip, np.ones(len(per_clip), dtype=bool))
         beside = {
@@ -382,6 +395,42 @@ class _Scoring:
                 self.table[key + SHUFFLED] = alignment.shuffled_level(scores, self.songs).tolist()
                 self.table[key + REFERENCE] = np.diagonal(reference).tolist()
                 self.p_values[key] = alignment.p_value(scores, self.songs, seed=self.options.seed)
+
+    def _training(self) -> None:
+        """Memorisation, and genre agreement by a classifier fitted to labelled training songs."""
+        from tiktok_dm.benchmark import training
+
+        options = self.options
+        if options.training is None and options.classifier is None:
+            return
+        made = training.Both(self._heard(generated=False), self._heard(generated=True))
+        if options.training is not None:
+            # Of the kind that is scored: a whole clip lies near itself, and a segment near its own clip's segments.
+            config = "segments" if options.config == "segments" or "segments" in self.reference.name else "clips"
+            known = training.read_training(options.training, config, options.embedder, options.weights)
+            self.table |= known.memorisation(made)
+            self.parameters["training"] = known.describe()
+            if options.genres is not None and options.classifier is None:
+                classifier: GenreClassifier = known.classifier(options.genres)
+            elif options.classifier is not None:
+                classifier = options.classifier
+            else:
+                return
+        else:
+            assert options.classifier is not None
+            classifier = options.classifier
+        columns, described = training.genre_agreement(made, classifier)
+        self.table |= columns
+        self.parameters["genre"] = described
+
+    def _heard(self, *, generated: bool) -> list[Sound]:
+        from tiktok_dm.benchmark.clip_features import read_sound
+        from tiktok_dm.benchmark.memorisation import Sound
+
+        return [
+            Sound(item.id, read_sound(self.sounds[item.id] if generated else item.audio), SAMPLE_RATE)
+            for item in self.items
+        ]
 
     def _interval(self, values: np.ndarray, rows: np.ndarray, statistic: intervals.Statistic = intervals.mean) -> Score:
         songs = [song for song, use in zip(self.songs, rows, strict=True) if use]
@@ -523,7 +572,8 @@ def _score(score: Score) -> dict[str, Any]:
 def _described(name: str) -> dict[str, Any]:
     metric = METRICS.get(name)
     if metric is None:
-        return {"group": "distribution"}
+        better, meaning, source = SETS[name]
+        return {"group": "distributions", "better": better, "unit": "", "meaning": meaning, "source": source}
     return {
         "group": metric.group,
         "better": metric.better,

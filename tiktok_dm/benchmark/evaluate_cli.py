@@ -68,6 +68,12 @@ def evaluate(
         str, typer.Option(help="Embedding of the distribution metrics: log-mel, vggish, panns, clap or none.")
     ] = "log-mel",
     weights: Annotated[Path | None, typer.Option(help="The embedder's weights, where it needs any.")] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="A dataset: look the music up in its train split.", metavar="DIR")
+    ] = None,
+    genres: Annotated[
+        Path | None, typer.Option(help="csv with song_id and genre of training songs: genre agreement.", metavar="FILE")
+    ] = None,
     resamples: Annotated[int, typer.Option(help="Resamples of songs for the intervals.", min=100)] = 2000,
     seed: Annotated[int, typer.Option(help="Of resampled songs and shuffled pairs.", min=0)] = 0,
     workers: Annotated[int | None, typer.Option(help="Processes; all cores by default.", min=1)] = None,
@@ -82,6 +88,8 @@ def evaluate(
     for path in (per_clip, json_file):
         if path is not None and not path.absolute().parent.is_dir():
             raise UserError(f"{path} cannot be written: there is no folder {path.absolute().parent}")
+    if genres is not None and training is None:
+        raise UserError("--genres names songs of a train split: give that dataset with --training")
     options = scoring.EvaluateOptions(
         split=split,
         config=config,
@@ -91,6 +99,8 @@ def evaluate(
         resamples=resamples,
         embedder=None if embedder == "none" else embedder,
         weights=weights,
+        training=training,
+        genres=genres,
     )
     cache = FeatureCache()
     with _progress(quiet=as_json) as tell:

@@ -165,7 +165,8 @@ class Index:
         # A hash may agree at several places: count it once an offset, and a shift with its two neighbours.
         once = np.unique(np.stack([rows, shifts - low]), axis=1)[1]
         counts = np.bincount(once, minlength=3)
-        near = np.convolve(counts, np.ones(3, int), "same")
+        # Its own count breaks ties, so that the middle of three neighbours wins.
+        near = np.convolve(counts, np.ones(3), "same") + counts / (counts.sum() + 1)
         best = Match(0.0, float("nan"))
         # Offsets at which the two hardly meet are no copy of anything.
         ends = np.minimum(_frames_of(query), _frames_of(sound) - low - np.arange(len(near)))

@@ -1,6 +1,6 @@
 """Is the generated music the training music? The nearest training clip by fingerprint and by embedding.
 
-The fingerprint finds copies (the same recording, cropped, coded or louder); the embedding finds likeness. Neither number
+The fingerprint finds copies (the same recording, cropped, coded or louder); the embedding finds likeness. No number
 means anything alone: real test music has near neighbours in the training set too, so the same distances for the
 reference test music stand beside them as the yardstick (`memorisation_summary`). Not for leaks between splits.
 """
@@ -101,7 +101,7 @@ class TrainingMusic:
 
 
 def nearest_training(generated: Iterable[Sound], training: Iterable[Sound], embedder: Embedder) -> pd.DataFrame:
-    """The nearest training clip of each generated clip, by fingerprint and by embedding; see `TrainingMusic.nearest`."""
+    """The nearest training clip of each generated clip; see `TrainingMusic.nearest`."""
     return TrainingMusic(training, embedder).nearest(generated)
 
 

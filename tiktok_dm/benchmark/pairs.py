@@ -401,14 +401,13 @@ def _canonical(name: str, known: Mapping[str, Item]) -> str | None:
 
 
 def stop_for(findings: Sequence[Finding], summary: str) -> None:
-    """Raise for findings that leave ids without a score; all of them at once.
+    """Raise when a finding leaves an id without a score, and name all findings at once.
 
     Raises:
         ProblemsError: any is fatal.
     """
-    fatal = [finding for finding in findings if finding.fatal]
-    if fatal:
-        raise _all(fatal, summary)
+    if any(finding.fatal for finding in findings):
+        raise _all(findings, summary)
 
 
 def _all(findings: Sequence[Finding], summary: str) -> ProblemsError:

@@ -48,7 +48,7 @@ _HEADERS = [
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
@@ -75,12 +75,9 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
 
         async def sent(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 message["headers"] = [*message.get("headers", []), *_HEADERS]
             await send(message)
 
@@ -105,11 +102,11 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, sent)
             return
-        try:
-            await self.app(scope, received, sent)
-        except _TooLarge:
-            if not started:
-                await _refuse(413, "The request is too large.")(scope, receive, sent)
+        await self.app(scope, received, sent)
+
+
+async def _too_large(request: Request, error: Exception) -> Response:
+    return _refuse(413, "The request is too large.")
 
 
 def _refuse(status: int, text: str) -> JSONResponse:
@@ -375,7 +372,7 @@ class App:
         report, wrong = None, False
         if request.method == "POST":
             form = parse_qs((await request.body()).decode("utf-8", "replace"))
-            if _same_site(request) and self._is_admin(form.get("token", [""])[0]):
+            if self._is_admin(form.get("token", [""])[0]):
                 report = await run_in_threadpool(self._analysed)
             else:
                 wrong = True
@@ -405,4 +402,5 @@ def application(
         public_url: under which raters reach it; with https, cookies travel encrypted only.
         hosts: names by which the server may be called; None: any.
     """
-    return Guard(Starlette(routes=App(folder, store, public_url).routes), hosts)
+    routes = App(folder, store, public_url).routes
+    return Guard(Starlette(routes=routes, exception_handlers={_TooLarge: _too_large}), hosts)
