@@ -67,7 +67,9 @@ class Setting:
         self.preset, self.level, self.device = preset, LEVELS[level].codec_level, torch.device(device)
         self.config = preset_config(preset, level, width=width)
         self.model = D2MGAN(self.config).to(self.device)
-        self.codecs = [freeze(JukeboxVQVAE(each)).to(self.device) for each in range(3)]
+        self.codecs = [JukeboxVQVAE(each).to(self.device) for each in range(3)]
+        for each in self.codecs:
+            freeze(each)
         self.adversarial = AdversarialLoss(self.model.new_discriminator().to(self.device), fused=fused)
         self.optimiser = torch.optim.Adam(self.model.parameters(), LEARNING_RATE, BETAS, fused=fused or None)
         codec = self.codecs[self.level]

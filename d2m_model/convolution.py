@@ -14,9 +14,9 @@ families:
 - many taps: a cyclic Fourier transform of twice the taps (Cooley and Tukey 1965), with three real products for a
   complex one (Gauss). 40 taps: 119 products for 41 outputs instead of 1640.
 
-Dilation interleaves independent convolutions. Rounding in float32 is about 1e-6 of the output's size (2e-7 for the
-direct sum). On other devices, strides, groups and sizes `convolve` is PyTorch's own convolution, which is also what
-compilers, exporters and autocast see.
+Dilation interleaves independent convolutions. Rounding in float32, measured over 512 channels, is 1e-6 of the output's
+size for few taps and 5e-7 for many; PyTorch's own is 2e-7 and 2e-6. On other devices, strides, groups and sizes
+`convolve` is PyTorch's own convolution, which is also what compilers, exporters and autocast see.
 
 Signals (batch, channels, length) that leave here lie in memory as (batch, length, channels), so that a tap is a whole
 row; whatever follows takes them as they are.
@@ -272,7 +272,8 @@ def convolve(
     """
     out_channels, channels, taps = weight.shape
     narrowest = min(channels, out_channels)
-    if stride != 1 or groups != 1 or not on_rows(x, narrowest, taps):
+    made = x.shape[2] + 2 * padding - dilation * (taps - 1)
+    if stride != 1 or groups != 1 or made < 1 or not x.numel() or not on_rows(x, narrowest, taps):
         return functional.conv1d(x, weight, bias, stride, padding, dilation, groups)
     rows = x.transpose(1, 2)
     if padding:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tiktok_dm.benchmark import evaluate_cli
+from tiktok_dm.benchmark import baselines_cli, evaluate_cli
 from tiktok_dm.errors import UserError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 annotations_app = typer.Typer(help="Check, import and fetch annotations.", no_args_is_help=True)
 app.add_typer(annotations_app, name="annotations")
 evaluate_cli.register(app)
+baselines_cli.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Dataset = Annotated[Path, typer.Argument(help="A dataset folder that `tiktok-dm build` wrote.", metavar="OUT")]

@@ -18,6 +18,7 @@ from tests.pipeline.export_factory import META, make_items
 from tiktok_dm.benchmark import baselines as b
 from tiktok_dm.benchmark import baselines_cli, codec_round_trip
 from tiktok_dm.benchmark.codec_round_trip import AAC, CodecRoundTrip, open_codec
+from tiktok_dm.benchmark.metronome import click_track
 from tiktok_dm.benchmark.motion_neighbour import DIM, LAGS_S, motion_descriptor, nearest_by_motion
 from tiktok_dm.benchmark.pairs import Item
 from tiktok_dm.errors import UserError
@@ -128,25 +129,38 @@ def test_the_metronomes() -> None:
     items = [
         item("known", 0, 6.0, tempo_bpm=90.0),
         item("counted", 1, 6.0, beats_s=np.array([0.3, 0.7, 1.1])),
-        item("unknown", 2, 6.0),
+        Item("tracked", encode_audio(click_track(6.0, 100 / 60), RATE), song_id=2),
+        Item("flat", encode_audio(np.zeros(6 * RATE), RATE), song_id=3),
     ]
     found = by_name(items, [], seed=3)
     true = found["metronome_true_tempo"]
-    for one, bpm in zip(items, (90, 150, 120), strict=True):
-        assert true.clips[one.id]["bpm"] == pytest.approx(bpm)
+    for one, bpm in zip(items, (90, 150, 100, 120), strict=True):
+        assert true.clips[one.id]["bpm"] == pytest.approx(bpm, rel=5e-3)
+        bpm = true.clips[one.id]["bpm"]
         times = attacks(true.make(one))
         assert np.diff(times) == pytest.approx(60 / bpm, abs=1e-3)
         assert times[0] == pytest.approx(true.clips[one.id]["phase"] * 60 / bpm, abs=2e-3)
         assert len(true.make(one)) == len(one.sound())
-    assert "1 of 3 dances have no known tempo" in true.notes[0]
+    assert "1 of 4 dances have no known tempo and got 120 bpm: flat" in true.notes[0]
     fixed = found["metronome_120"]
     assert all(np.diff(attacks(fixed.make(one))) == pytest.approx(0.5, abs=1e-3) for one in items)
-    assert len({choice["phase"] for choice in fixed.clips.values()}) == 3
+    assert len({choice["phase"] for choice in fixed.clips.values()}) == 4
     assert by_name(items, [], seed=3)["metronome_120"].clips == fixed.clips
     assert by_name(items, [], seed=4)["metronome_120"].clips != fixed.clips
     # What one dance gets does not depend on which others there are.
     few = by_name([items[0], item("x", 9)], [], seed=3)
     assert (few["noise"].make(items[0]) == found["noise"].make(items[0])).all()
+
+
+def test_segments_of_a_clip_have_one_tempo() -> None:
+    whole = click_track(8.0, 100 / 60)
+    items = [
+        Item(f"s{k}", encode_audio(whole[k * 2 * RATE : (k + 1) * 2 * RATE], RATE), song_id=0, clip_id=5)
+        for k in range(4)
+    ]
+    tempos = b.true_tempos(items)
+    assert list(tempos.values()) == pytest.approx([100] * 4, rel=5e-3)
+    assert len(set(tempos.values())) == 1
 
 
 def test_noise_is_pink_and_as_loud_as_the_music() -> None:

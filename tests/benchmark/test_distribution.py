@@ -55,6 +55,7 @@ def test_identical_sets(shape: tuple[int, int]) -> None:
     a = normal(*shape)
     found = d.distribution_metrics(a, a.copy())
     assert found["fad"] == pytest.approx(0, abs=1e-9)
+    assert found["kad"] < 0  # not independent: the diagonal counts across and not within
     assert found["density"] == pytest.approx(1)
     assert found["coverage"] == 1
     assert list(found) == ["fad", "kad", "density", "coverage"]

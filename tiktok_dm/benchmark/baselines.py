@@ -264,7 +264,7 @@ def _metronome(items: Sequence[Item], bpm: float | None, seed: int) -> Baseline:
     """Clicks at `bpm`, or at each item's own tempo."""
     from tiktok_dm.benchmark.metronome import click_track
 
-    tempos = {item.id: bpm or true_tempo(item) for item in items}
+    tempos = {item.id: bpm for item in items} if bpm else true_tempos(items)
     unknown = sorted(name for name, tempo in tempos.items() if tempo is None)
     tempo_of = {name: tempo or FIXED_BPM for name, tempo in tempos.items()}
     name = "metronome_true_tempo" if bpm is None else "metronome_120"
@@ -283,19 +283,37 @@ def _metronome(items: Sequence[Item], bpm: float | None, seed: int) -> Baseline:
         if bpm is None
         else "A click every half second, at a random phase: it knows nothing.",
         make,
-        {"click": CLICK, "phase": "drawn evenly from one beat, for each id", "bpm": bpm or "the dataset's tempo_bpm"},
+        {
+            "click": CLICK,
+            "phase": "drawn evenly from one beat, for each id",
+            "bpm": bpm or "the dataset's tempo_bpm, or tracked",
+        },
         {item.id: {"bpm": round(tempo_of[item.id], 3), "phase": round(phase[item.id], 4)} for item in items},
         (note,) if unknown and bpm is None else (),
     )
 
 
-def true_tempo(item: Item) -> float | None:
-    """Beats a minute of the true music: the dataset's `tempo_bpm`, else from the median distance of its beats."""
-    if item.tempo_bpm and item.tempo_bpm > 0:
-        return float(item.tempo_bpm)
-    if item.beats_s is not None and len(item.beats_s) > 1:
-        return float(60 / np.median(np.diff(item.beats_s)))
-    return None
+def true_tempos(items: Sequence[Item]) -> dict[str, float | None]:
+    """Beats a minute of each item's true music, by id.
+
+    The dataset's `tempo_bpm`; else from the median distance of its beats; else (segments without their clips) tracked
+    in the true music, all given segments of a clip joined in their order; None where there is no pulse.
+    """
+    from tiktok_dm.benchmark.clip_features import measure
+
+    found: dict[str, float | None] = {}
+    unknown: dict[Any, list[Item]] = {}
+    for item in items:
+        if item.tempo_bpm and item.tempo_bpm > 0:
+            found[item.id] = float(item.tempo_bpm)
+        elif item.beats_s is not None and len(item.beats_s) > 1:
+            found[item.id] = float(60 / np.median(np.diff(item.beats_s)))
+        else:
+            unknown.setdefault(item.id if item.clip_id is None else item.clip_id, []).append(item)
+    for together in unknown.values():
+        tempo = measure(np.concatenate([item.sound() for item in together])).whole.tempo_bpm
+        found |= {item.id: tempo for item in together}
+    return found
 
 
 def pink_noise(like: np.ndarray, rng: np.random.Generator) -> np.ndarray:

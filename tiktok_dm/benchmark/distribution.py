@@ -6,7 +6,8 @@ for judging single clips.
 
 - FAD is biased: with finitely many points it is too large, by about a constant over n, so that sets of different sizes
   must not be compared by it, and it is meaningless where n or m is not several times d. `fad_infinity` extrapolates.
-- KAD is unbiased: two sets from one source give 0 on average, whatever their sizes; single values may be negative.
+- KAD is unbiased: two independent sets from one source give 0 on average, whatever their sizes; single values may be
+  negative, and a set against itself (ground truth, or its shuffling) always is.
 - Density may pass 1; coverage is in 0..1, and grows with m.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import av
@@ -17,9 +18,14 @@ from typer.testing import CliRunner
 from tiktok_dm.benchmark.listening import screening, stimuli
 from tiktok_dm.benchmark.listening import study as studies
 from tiktok_dm.benchmark.listening.listen_cli import app
-from tiktok_dm.benchmark.listening.making import Wanted, make
+from tiktok_dm.benchmark.listening.making import Wanted, _mismatch, _Paired, make
+from tiktok_dm.benchmark.listening.sources import Piece
 from tiktok_dm.errors import ProblemsError, UserError
 from tiktok_dm.media import probe, read_audio
+from tiktok_dm.pipeline.export import export
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "pipeline"))
+from export_factory import META, make_items, private_cache
 
 RATE = 22_050
 
@@ -235,7 +241,7 @@ def test_the_command_takes_systems_in_a_row_and_reports_nobody_yet(tmp_path: Pat
     with pytest.raises(UserError, match="nobody has taken part"):
         runner.invoke(app, ["report", str(study)], catch_exceptions=False)
     for arguments, says in (
-        (["new", str(tmp_path / "x"), "--systems", "one"], "name=DIR"),
+        (["new", str(tmp_path / "x"), "--systems", "one", "--reference", "r"], "name=DIR"),
         (["new", str(tmp_path / "x"), "--systems", "one=a", "one=b", "--reference", "r"], "two systems"),
         (["new", str(tmp_path / "x"), "--systems", "one=a"], "--reference"),
         (["serve", str(tmp_path / "none")], "holds no study"),
@@ -243,3 +249,45 @@ def test_the_command_takes_systems_in_a_row_and_reports_nobody_yet(tmp_path: Pat
     ):
         with pytest.raises(UserError, match=says):
             runner.invoke(app, arguments, catch_exceptions=False)
+
+
+def test_a_built_dataset_serves_as_reference_by_clip_or_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = tmp_path / "dataset"
+    monkeypatch.chdir(tmp_path)
+    private_cache(monkeypatch, tmp_path / "cache")
+    export(make_items(tmp_path / "items"), dataset, META)
+    # Clips 0 and 1 (song 0), 7 (song 1); 2.5, 4 and 2.03 s. Ids in two ways of writing.
+    for system, names in {"one": ("0", "1", "7"), "two": ("clip_000000", "clip_000001", "clip_000007")}.items():
+        (tmp_path / system).mkdir()
+        for name in names:
+            sf.write(tmp_path / system / f"{name}.wav", music(400, 5), RATE)
+    systems = {name: tmp_path / name for name in ("one", "two")}
+    settings = {"raters": 8, "headphone_trials": 0, "checks": 0, "practice": False}
+    _, key = make(tmp_path / "clips", Wanted("coherence", systems, dataset, items=3, **settings))
+    lengths = {item: round(row[0].seconds, 1) for item, row in zip(key.items, key.clips, strict=True)}
+    assert lengths == {"clip_000000": 2.5, "clip_000001": 4.0, "clip_000007": 2.0}
+
+    sources = {name: tmp_path / f"{name}-segments" for name in systems}
+    segments = ("000000_0_1_seg1", "000000_0_1_seg2", "000001_1_7_seg1")
+    for folder in sources.values():
+        folder.mkdir()
+        for name in segments:
+            sf.write(folder / f"{name}.wav", music(400, 2), RATE)
+    _, key = make(tmp_path / "segments", Wanted("coherence", sources, dataset, items=3, **settings))
+    assert sorted(key.items) == sorted(segments)
+    assert {round(clip.seconds, 1) for row in key.clips for clip in row} == {2.0}
+    with pytest.raises(UserError, match="no split 'nowhere'"):
+        make(tmp_path / "x", Wanted("coherence", systems, dataset, split="nowhere", items=3, **settings))
+
+
+def test_the_mismatched_music_is_of_another_song() -> None:
+    pieces = {name: Piece(Path(name), song=song) for name, song in (("a", "1"), ("b", "1"), ("c", "2"), ("d", "3"))}
+    lengths = {"a": 2.0, "b": 2.0, "c": 2.0, "d": 1.0}
+    chosen = _mismatch(list("abcd"), _Paired({}, pieces, {}), lengths, seed=0)
+    assert chosen["a"] in "cd"
+    assert chosen["b"] in "cd"
+    assert chosen["a"] == "c"  # the other song that is long enough
+    assert all(chosen[name] != name for name in "abcd")
+    assert chosen == _mismatch(list("abcd"), _Paired({}, pieces, {}), lengths, seed=0)

@@ -106,7 +106,9 @@ class _Paired:
 
 def _pair(wanted: Wanted, protocol: studies.Protocol, scratch: Path) -> _Paired:
     names = [n for n in wanted.systems if protocol.name != "quality" or n not in wanted.midi]
-    systems = {n: sources.folder_pieces(wanted.systems[n], sources.SOUND | sources.FILM) for n in names}
+    dataset = any(path is not None and sources.is_dataset(path) for path in (wanted.reference, wanted.videos))
+    heard = sources.SOUND | sources.FILM
+    systems = {n: sources.folder_pieces(wanted.systems[n], heard, dataset) for n in names}
     stems = {stem for pieces in systems.values() for stem in pieces}
 
     def given(path: Path, kinds: set[str], called: str) -> dict[str, Piece]:
@@ -115,9 +117,9 @@ def _pair(wanted: Wanted, protocol: studies.Protocol, scratch: Path) -> _Paired:
             unpacked.mkdir()
             pieces = sources.dataset_pieces(path, stems, wanted.split, unpacked)
             return _ids_alike(path, pieces, "segment_id or clip_id")
-        return sources.folder_pieces(path, kinds)
+        return sources.folder_pieces(path, kinds, dataset)
 
-    reference = given(wanted.reference, sources.SOUND | sources.FILM, "reference")
+    reference = given(wanted.reference, heard, "reference")
     videos = {}
     if protocol.video:
         if wanted.videos is not None:
@@ -175,7 +177,7 @@ def _lengths(paired: _Paired, wanted: Wanted) -> dict[str, float]:
 def _mismatch(items: Sequence[str], paired: _Paired, lengths: dict[str, float], seed: int) -> dict[str, str]:
     """For each item another one whose original music takes its place as the low anchor.
 
-    Of another song where that is known, and long enough where one is; each is used about equally often.
+    Of another song where that is known, then long enough, then the one that was used least.
     """
     rng = draw(seed, "anchor")
     used = dict.fromkeys(items, 0)

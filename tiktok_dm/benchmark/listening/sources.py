@@ -1,19 +1,20 @@
 """Where music and pictures of a study come from: a folder of files, or a built dataset, both by id.
 
-The id of a file is its stem. The ids of a dataset are its segment ids where the generated files bear such, else its
-clip ids, which files may also write as `000003` or `clip_3`. Not for what is made of them (`stimuli`).
+The id of a file is its stem. The ids of a dataset are its segment ids, or `clip_000012` for its clips, which files may
+also write as `12`. Not for what is made of them (`stimuli`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from tiktok_dm.errors import Problem, ProblemsError, UserError
+from tiktok_dm.schema import SEGMENT_S
 
-SOUND = {".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus"}
+SOUND = {".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".aif", ".aiff"}
 FILM = {".mp4", ".mov", ".mkv", ".webm", ".m4v", ".avi"}
 
 _CLIP_STEM = re.compile(r"(?:clip[_-]?)?0*(\d+)", re.IGNORECASE)
@@ -36,8 +37,19 @@ class Piece:
     song: str | None = None
 
 
-def folder_pieces(folder: Path, kinds: Collection[str]) -> dict[str, Piece]:
-    """The media files of a folder by stem.
+def clip_name(stem: str) -> str:
+    """`12` -> `clip_000012`; what is no clip id stays."""
+    match = _CLIP_STEM.fullmatch(stem)
+    return f"clip_{int(match[1]):06d}" if match else stem
+
+
+def folder_pieces(folder: Path, kinds: Collection[str], of_dataset: bool = False) -> dict[str, Piece]:
+    """The media files of a folder by id.
+
+    Args:
+        folder: of the files.
+        kinds: endings that count; other files are left alone.
+        of_dataset: whether numbers are clip ids of a dataset.
 
     Raises:
         UserError: no such folder, or nothing of these kinds in it.
@@ -50,10 +62,11 @@ def folder_pieces(folder: Path, kinds: Collection[str]) -> dict[str, Piece]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in kinds or not path.is_file() or path.name.startswith("."):
             continue
-        if path.stem in found:
-            other = found[path.stem].path.name
+        name = clip_name(path.stem) if of_dataset else path.stem
+        if name in found:
+            other = found[name].path.name
             problems.append(Problem(path.name, None, None, f"has the same id as {other}: remove one of them"))
-        found[path.stem] = Piece(path)
+        found[name] = Piece(path)
     if problems:
         raise ProblemsError(problems, f"{folder} names some ids twice")
     if not found:
@@ -66,12 +79,12 @@ def is_dataset(folder: Path) -> bool:
     return (folder / "README.md").is_file() and (folder / "data").is_dir()
 
 
-def dataset_pieces(folder: Path, stems: Iterable[str], split: str | None, unpacked: Path) -> dict[str, Piece]:
-    """Clips or segments of a dataset by the ids that the generated files bear.
+def dataset_pieces(folder: Path, wanted: Collection[str], split: str | None, unpacked: Path) -> dict[str, Piece]:
+    """Clips or segments of a dataset by id.
 
     Args:
         folder: of the dataset.
-        stems: of the generated files; only what they name is unpacked.
+        wanted: ids of the generated files; only what they name is unpacked.
         split: rows of this split alone; None: all.
         unpacked: folder for the videos' bytes.
 
@@ -80,35 +93,26 @@ def dataset_pieces(folder: Path, stems: Iterable[str], split: str | None, unpack
     """
     from tiktok_dm.reading import open_dataset, stored_bytes
 
-    wanted = set(stems)
-    opened = open_dataset(folder, "segments", streaming=True)
-    splits = list(opened) if split is None else [split]
-    if split is not None and split not in opened:
-        raise UserError(f"the dataset {folder} has no split {split!r}: it has {', '.join(opened)}")
-    parts: dict[int, dict[str, tuple[float, float]]] = {}
-    plain = ["segment_id", "clip_id", "start_s"]
+    segments, clips = (open_dataset(folder, config, streaming=True) for config in ("segments", "clips"))
+    if split is not None and split not in clips:
+        raise UserError(f"the dataset {folder} has no split {split!r}: it has {', '.join(clips)}")
+    splits = list(clips) if split is None else [split]
+    parts: dict[int, dict[str, float]] = {}
     for name in splits:
-        for row in opened[name].select_columns(plain):
+        for row in segments[name].select_columns(["segment_id", "clip_id", "start_s"]) if name in segments else ():
             if row["segment_id"] in wanted:
-                parts.setdefault(row["clip_id"], {})[row["segment_id"]] = (row["start_s"], row["start_s"] + 2.0)
-    named: dict[int, str] = {}
-    if not parts:
-        for stem in wanted:
-            match = _CLIP_STEM.fullmatch(stem)
-            if match:
-                named[int(match[1])] = stem
+                parts.setdefault(row["clip_id"], {})[row["segment_id"]] = row["start_s"]
     found: dict[str, Piece] = {}
-    clips = open_dataset(folder, "clips", streaming=True)
     for name in splits:
         for row in clips[name].select_columns(["clip_id", "song_id", "video"]):
-            clip = row["clip_id"]
-            if clip not in parts and clip not in named:
+            clip, song = row["clip_id"], str(row["song_id"])
+            whole = clip_name(str(clip))
+            if clip not in parts and whole not in wanted:
                 continue
             path = unpacked / f"{clip}.mp4"
             path.write_bytes(stored_bytes(row["video"]))
-            song = str(row["song_id"])
-            if clip in named:
-                found[named[clip]] = Piece(path, song=song)
-            for segment, (start, end) in parts.get(clip, {}).items():
-                found[segment] = Piece(path, start, end, song)
+            if whole in wanted:
+                found[whole] = Piece(path, song=song)
+            for segment, start in parts.get(clip, {}).items():
+                found[segment] = Piece(path, start, start + SEGMENT_S, song)
     return found
