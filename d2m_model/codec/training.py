@@ -28,6 +28,7 @@ from torch.nn import functional
 from d2m_model.atomic import new_folder, recover, write_file
 from d2m_model.codec.ema_codebook import EmaCodebook
 from d2m_model.codec.files import open_codec, write_codec
+from d2m_model.codec.guide import LoudnessGuide
 from d2m_model.codec.interface import straight_through
 from d2m_model.codec.jukebox import JukeboxConfig, JukeboxVQVAE
 from d2m_model.codec.quality import code_use, describe, measure, quality_json
@@ -38,7 +39,7 @@ from d2m_model.config import LEVELS
 from tiktok_dm.errors import UserError, is_no_room
 
 STATE_FILE, TRAINING_FILE, CONFIG_FILE, LOSSES_FILE = "state.pt", "training.json", "config.yaml", "losses.csv"
-LOSSES = ("waveform", "spectral", "commitment")
+LOSSES = ("waveform", "spectral", "commitment", "guide")
 COLUMNS = ("step", "split", "learning_rate", "total", *LOSSES, "code_use", "perplexity", "latent_std", "restarted")
 
 # The code-book starts from the encoder's output on so many latents for each code, where the audio gives them.
@@ -81,11 +82,14 @@ class CodecLosses(nn.Module):
         self.spectral = SpectralLoss(config.ffts) if config.ffts and config.spectral_weight else None
         self.waveform = functional.l1_loss if config.waveform == "l1" else functional.mse_loss
         self.weights = {name: getattr(config, f"{name}_weight") for name in LOSSES}
+        self.guided = config.guided_channels
+        self.guide = LoudnessGuide(self.guided, codec.hop, codec.sample_rate) if self.guided else None
 
     def forward(self, audio: Tensor, quantise: bool = True) -> dict[str, Tensor]:
-        """Losses (scalars) `waveform`, `spectral`, `commitment`, `total`; `latent` (n, channels), `codes` (n,).
+        """Losses (scalars) `waveform`, `spectral`, `commitment`, `guide`, `total`; `latent` (n, channels), `codes` (n,).
 
-        `commitment` is the mean squared distance of the latent to its code-book row (van den Oord et al. 2017, eq. 3).
+        `commitment` is the mean squared distance of the latent to its code-book row (van den Oord et al. 2017, eq. 3),
+        `guide` that of the guided channels to the loudness they are to tell.
 
         Args:
             audio: (batch, 1, whole latent frames).
@@ -101,6 +105,8 @@ class CodecLosses(nn.Module):
         else:
             again = self.codec.decode(latent)
         out["latent"] = latent.detach().float().transpose(1, 2).reshape(-1, latent.shape[1])
+        if self.guide is not None:
+            out["guide"] = functional.mse_loss(latent[:, : self.guided].float(), self.guide(audio))
         out["waveform"] = self.waveform(again.float(), audio)
         if self.spectral is not None:
             out["spectral"] = self.spectral(again[:, 0], audio[:, 0])

@@ -45,7 +45,9 @@ class CodecTrainingConfig:
         beta1, beta2, weight_decay: AdamW's.
         clip: greatest norm of the gradient; 0 for no limit.
         waveform: `l1` (mean absolute difference) or `l2` (mean squared difference).
-        waveform_weight, spectral_weight, commitment_weight: of the three losses.
+        waveform_weight, spectral_weight, commitment_weight, guide_weight: of the four losses.
+        guided_channels: first channels of the latent that are to tell how loud as many mel bands are, see `guide`; 0
+            for none.
         ffts: FFT sizes of the spectral loss, samples.
         ema: decay of the code-book's moving averages.
         dead_below: a code used less than this part of the even share is restarted; 0 for never.
@@ -84,6 +86,8 @@ class CodecTrainingConfig:
     waveform_weight: float = 1.0
     spectral_weight: float = 1.0
     commitment_weight: float = 0.02
+    guide_weight: float = 1.0
+    guided_channels: int = 0
     ffts: tuple[int, ...] = (2048, 1024, 512)
     ema: float = 0.99
     dead_below: float = 0.1
@@ -123,12 +127,14 @@ class CodecTrainingConfig:
             number(name, getattr(self, name) >= 0, "0 or more")
         for name in ("beta1", "beta2", "ema", "validation_share", "dead_below"):
             number(name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
-        for name in ("waveform_weight", "spectral_weight", "commitment_weight", "weight_decay", "clip"):
+        for name in ("waveform_weight", "spectral_weight", "commitment_weight", "guide_weight", "weight_decay", "clip"):
             number(name, getattr(self, name) >= 0, "0 or more")
         number("learning_rate", self.learning_rate > 0, "a number above 0")
         number("quietest_gain", 0 < self.quietest_gain <= 1, "a number above 0 and up to 1")
         number("ffts", all(isinstance(n, int) and n >= 16 for n in self.ffts), "a list of FFT sizes of at least 16")
         number("quantise_from", self.quantise_from < self.steps, "a number below steps")
+        most = self.codec.latent_channels
+        number("guided_channels", 0 <= self.guided_channels <= most, f"0 to latent_channels ({most})")
         one_of("level", self.level, LEVELS)
         one_of("waveform", self.waveform, WAVEFORMS)
         one_of("schedule", self.schedule, SCHEDULES)

@@ -270,6 +270,7 @@ def measure_all(
     weights: Path | None = None,
     cache: FeatureCache | None = None,
     progress: Callable[[int, int], None] | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> list[ClipFeatures]:
     """`measure` of every file, in their order. Equal files are measured once. The result does not depend on `workers`.
 
@@ -280,6 +281,7 @@ def measure_all(
         weights: the embedder's, where it needs any.
         cache: looked into first and filled.
         progress: called with (files done, files in all).
+        meanwhile: called once while workers start, where there are any.
 
     Raises:
         UserError: no such embedder, or a worker was killed.
@@ -313,6 +315,8 @@ def measure_all(
         try:
             with _pool(min(workers, len(batches))) as pool:
                 running = {pool.submit(_measure, [a for _, a in batch], embedder, weights): batch for batch in batches}
+                if meanwhile is not None:
+                    meanwhile()
                 for future in as_completed(running):
                     keep(running[future], future.result())
         except BrokenProcessPool as error:

@@ -216,6 +216,7 @@ def _measured(
         weights=options.weights,
         cache=cache,
         progress=progress,
+        meanwhile=_load,
     )
     findings = []
     measured = {}
@@ -237,6 +238,15 @@ def _measured(
             )
             findings.append(Finding("silent", item.id, f"{peak}; it is scored like any other"))
     return items, measured, findings
+
+
+def _load() -> None:
+    """Import what scoring needs and what is slow to import, while workers load their own."""
+    import mir_eval.beat
+    import pandas
+    import scipy.ndimage
+    import scipy.signal
+    import scipy.spatial.distance  # noqa: F401
 
 
 # ------------------------------------------------------------------------------------------- scoring
