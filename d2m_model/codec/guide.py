@@ -18,7 +18,10 @@ FLOOR = 1e-4
 
 
 class LoudnessGuide(nn.Module):
-    """Audio (batch, 1, samples) to (batch, channels, samples // hop): log10 of mel bands plus 2, about -2 to 2.
+    """Audio (batch, 1, samples) to (batch, channels, samples // hop): `scale` times log10 of mel bands plus 2.
+
+    The bands' logarithms plus 2 lie at about -2 to 2. The scale decides what tells two code-book rows apart: the larger,
+    the more the nearest row is the one of the right loudness.
 
     A frame is centred on the samples of its latent frame: Hann window and FFT of 512, magnitudes, Slaney bands from 0 Hz
     to half the sample rate, at least 1e-4, audio reflected at its ends.
@@ -27,11 +30,11 @@ class LoudnessGuide(nn.Module):
     basis: Tensor
     window: Tensor
 
-    def __init__(self, channels: int, hop: int, sample_rate: int) -> None:
+    def __init__(self, channels: int, hop: int, sample_rate: int, scale: float = 1.0) -> None:
         super().__init__()
         from librosa.filters import mel
 
-        self.hop = hop
+        self.hop, self.scale = hop, scale
         basis = mel(sr=sample_rate, n_fft=N_FFT, n_mels=channels)
         self.register_buffer("basis", torch.from_numpy(basis), persistent=False)
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
@@ -43,4 +46,4 @@ class LoudnessGuide(nn.Module):
             spectrum = torch.stft(
                 extended, N_FFT, self.hop, window=self.window, center=False, return_complex=True
             ).abs()
-            return torch.log10((self.basis @ spectrum).clamp(min=FLOOR)) + 2
+            return self.scale * (torch.log10((self.basis @ spectrum).clamp(min=FLOOR)) + 2)

@@ -83,7 +83,9 @@ class CodecLosses(nn.Module):
         self.waveform = functional.l1_loss if config.waveform == "l1" else functional.mse_loss
         self.weights = {name: getattr(config, f"{name}_weight") for name in LOSSES}
         self.guided = config.guided_channels
-        self.guide = LoudnessGuide(self.guided, codec.hop, codec.sample_rate) if self.guided else None
+        self.guide: LoudnessGuide | None = None
+        if self.guided:
+            self.guide = LoudnessGuide(self.guided, codec.hop, codec.sample_rate, config.guide_scale)
 
     def forward(self, audio: Tensor, quantise: bool = True) -> dict[str, Tensor]:
         """Losses (scalars) `waveform`, `spectral`, `commitment`, `guide`, `total`; `latent` (n, channels), `codes` (n,).

@@ -48,6 +48,7 @@ class CodecTrainingConfig:
         waveform_weight, spectral_weight, commitment_weight, guide_weight: of the four losses.
         guided_channels: first channels of the latent that are to tell how loud as many mel bands are, see `guide`; 0
             for none.
+        guide_scale: size of the guided channels beside the others, see `guide`.
         ffts: FFT sizes of the spectral loss, samples.
         ema: decay of the code-book's moving averages.
         dead_below: a code used less than this part of the even share is restarted; 0 for never.
@@ -88,6 +89,7 @@ class CodecTrainingConfig:
     commitment_weight: float = 0.02
     guide_weight: float = 1.0
     guided_channels: int = 0
+    guide_scale: float = 1.0
     ffts: tuple[int, ...] = (2048, 1024, 512)
     ema: float = 0.99
     dead_below: float = 0.1
@@ -129,6 +131,7 @@ class CodecTrainingConfig:
             number(name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
         for name in ("waveform_weight", "spectral_weight", "commitment_weight", "guide_weight", "weight_decay", "clip"):
             number(name, getattr(self, name) >= 0, "0 or more")
+        number("guide_scale", self.guide_scale > 0, "a number above 0")
         number("learning_rate", self.learning_rate > 0, "a number above 0")
         number("quietest_gain", 0 < self.quietest_gain <= 1, "a number above 0 and up to 1")
         number("ffts", all(isinstance(n, int) and n >= 16 for n in self.ffts), "a list of FFT sizes of at least 16")
