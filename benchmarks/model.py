@@ -3,15 +3,16 @@
 On the processor, per preset and level, in float32 with the same maths: one training step (the plain loop of
 `benchmarks/model_plain.py`; this project's step, with losses read and without, as most steps are) and music for one
 clip of 12.5 s (the plain loop's six segments one by one; the same at once; this project's sampler, whose seven windows
-cover the clip to its end). What is compared runs in turn (A B C A B C ...), since other programs may share the machine; of each, the
-least processor time and the least wall time count. Beside each stands its arithmetic floor: the multiplications that
-PyTorch counted in it (two operations each), at the rate of a large matrix product in the same run; what the codec's
-rounding, activations and optimisers cost is not in it.
+cover the clip to its end). What is compared runs in turn (A B C A B C ...), since other programs may share the machine;
+of each, the least processor time and the least wall time count. Beside each stands its arithmetic floor: the
+multiplications that PyTorch counted in it (two operations each), at the rate of a large matrix product in the same run;
+what the transforms' copies, activations and optimisers cost is not in it.
 
-With a GPU, `benchmarks/model_device.py` measures the same steps there, and the recorded file is `model_<GPU>.json`.
+With a GPU, `benchmarks/model_device.py` measures the same steps there; `--no-training --no-sampling` leaves the
+processor out. `--json` without a name records in `benchmarks/model.json`, or `benchmarks/model_<GPU>.json`.
 
     python benchmarks/model.py [--levels high low] [--presets released paper] [--batch 16] [--repeats 3]
-                               [--threads 2] [--quick] [--no-sampling] [--json FILE]
+                               [--threads 2] [--quick] [--no-training] [--no-sampling] [--json [FILE]]
 """
 
 from __future__ import annotations
@@ -250,6 +251,12 @@ def machine() -> dict[str, Any]:
     }
 
 
+def record_name() -> Path:
+    """The recorded file of this machine."""
+    gpu = f"_{torch.cuda.get_device_name().lower().replace(' ', '_')}" if torch.cuda.is_available() else ""
+    return Path(__file__).with_name(f"model{gpu}.json")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--levels", nargs="+", default=["high", "low"], choices=list(LEVELS))
@@ -260,7 +267,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="narrow networks and small batches: a check, no figures")
     parser.add_argument("--no-sampling", action="store_true")
     parser.add_argument("--no-training", action="store_true")
-    parser.add_argument("--json", type=Path, help="record the figures here; what the file says of other parts stays")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=record_name(),
+        help="record the figures here; what the file says of other parts stays",
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     width, clip_s = 1.0, CLIP_S
@@ -276,7 +289,8 @@ def main() -> None:
         for level in options.levels:
             name = f"{preset} {level}"
             mine = figures.setdefault(name, {})
-            mine["difference of one step from the plain one"] = same_maths(preset, level)
+            if not (options.no_training and options.no_sampling):
+                mine["difference of one step from the plain one"] = same_maths(preset, level)
             if not options.no_training:
                 made = training_figures(preset, level, options.batch, options.repeats, width)
                 mine[f"training step, batch {options.batch}"] = made

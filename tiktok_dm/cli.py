@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tiktok_dm.benchmark import baselines_cli, evaluate_cli
+from tiktok_dm.benchmark import baselines_cli, evaluate_cli, submit_cli
 from tiktok_dm.benchmark.listening.listen_cli import app as listen_app
 from tiktok_dm.errors import UserError
 
@@ -25,6 +25,7 @@ annotations_app = typer.Typer(help="Check, import and fetch annotations.", no_ar
 app.add_typer(annotations_app, name="annotations")
 evaluate_cli.register(app)
 baselines_cli.register(app)
+submit_cli.register(app)
 app.add_typer(listen_app, name="listen", help="Listening tests: make a study, serve it, report on it.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]

@@ -6,6 +6,7 @@ reading files (`pairs`), not for the metrics themselves, and not for printing (`
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -242,11 +243,8 @@ def _measured(
 
 def _load() -> None:
     """Import what scoring needs and what is slow to import, while workers load their own."""
-    import mir_eval.beat
-    import pandas
-    import scipy.ndimage
-    import scipy.signal
-    import scipy.spatial.distance  # noqa: F401
+    for name in ("mir_eval.beat", "pandas", "scipy.ndimage", "scipy.signal", "scipy.spatial.distance"):
+        importlib.import_module(name)
 
 
 # ------------------------------------------------------------------------------------------- scoring

@@ -1,0 +1,496 @@
+"""The leaderboard: every submission scored again from its predictions, beside the baselines of its dataset.
+
+No score is ever taken from a submission. What was scored once is kept under a key of everything it depends on (the
+files' checksums, the dataset, the metrics' version and options), so that an unchanged submission costs nothing.
+Everything written is a function of the submissions, the dataset and the options. Not for how a submission is checked
+(`submission_check`), nor for how the page looks (`leaderboard_page`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiktok_dm.benchmark import intervals
+from tiktok_dm.benchmark.baselines import TITLES, make_baselines
+from tiktok_dm.benchmark.baselines import VERSION as BASELINES_VERSION
+from tiktok_dm.benchmark.clip_features import FeatureCache
+from tiktok_dm.benchmark.codec_round_trip import CodecRoundTrip
+from tiktok_dm.benchmark.definitions import METRICS, METRICS_VERSION, SETS
+from tiktok_dm.benchmark.evaluate import EvaluateOptions, Evaluation, evaluate
+from tiktok_dm.benchmark.fingerprint import VERSION as FINGERPRINT_VERSION
+from tiktok_dm.benchmark.intervals import Score
+from tiktok_dm.benchmark.open_benchmark import OpenBenchmark, open_benchmark
+from tiktok_dm.benchmark.published import PUBLISHED, WARNING
+from tiktok_dm.benchmark.submission import CARD, CardFile, read_card
+from tiktok_dm.benchmark.submission_check import Checked, check_files, check_sounds
+from tiktok_dm.errors import Problem, UserError
+from tiktok_dm.pipeline.store import Store, content_key, sha256_file, write_atomic
+from tiktok_dm.schema import SAMPLE_RATE
+
+FORMAT = 1
+"""Of `leaderboard.json`, and of what is kept between runs."""
+PRIMARY = "beat_f_70ms"
+"""Rows come in this order at first. It is no verdict: read the other columns, and the intervals."""
+PER_CLIP = ("beat_f_70ms", "beat_align_motion_aistpp")
+"""Scores that are shown for single clips."""
+LARGEST_AUDIO = 1_500_000
+"""Bytes; larger files are not copied beside the page."""
+DATASET_MUSIC = ("ground_truth", "ground_truth_codec", "shuffled", "nearest_motion")
+"""Baselines that sound like the dataset: they are only copied where its licence lets it be heard."""
+_PLACES = 6
+FILES = ("leaderboard.json", "leaderboard.md", "index.html")
+
+
+@dataclass(frozen=True)
+class BoardOptions:
+    """How a leaderboard is made.
+
+    Args:
+        config: `clips` or `segments` of the dataset's test split.
+        codec: of the baseline `ground_truth_codec`; None leaves it out.
+        embedder, weights: of the distribution metrics, see `embedders`.
+        resamples, seed: of the intervals, and of the baselines.
+        workers: processes that measure files.
+        audio: copy the predictions that are small enough beside the page, to be heard there.
+        reference_audio: copy the dataset's own music too.
+    """
+
+    config: str = "clips"
+    codec: CodecRoundTrip | None = None
+    embedder: str = "log-mel"
+    weights: Path | None = None
+    resamples: int = intervals.RESAMPLES
+    seed: int = 0
+    workers: int = 1
+    audio: bool = False
+    reference_audio: bool = False
+
+
+@dataclass
+class Board:
+    """What a build gave.
+
+    Args:
+        data: the content of `leaderboard.json`.
+        refused: problems by `system/version`.
+        other: `system/version` of those that are for another dataset or configuration.
+        scored: of those that were scored now.
+        kept: of those whose scores were known.
+        notes: by `system/version`.
+    """
+
+    data: dict[str, Any] = field(default_factory=dict)
+    refused: dict[str, list[Problem]] = field(default_factory=dict)
+    other: list[str] = field(default_factory=list)
+    scored: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+
+Paths = Mapping[int, Mapping[str, Path]]
+
+
+def build(
+    submissions: Path,
+    dataset: Path,
+    out: Path,
+    options: BoardOptions | None = None,
+    *,
+    work: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Board:
+    """Score every submission for a dataset and write `leaderboard.json`, `leaderboard.md` and `index.html`.
+
+    A submission with problems is refused: it has no row, and the tables say so. One that names another dataset or
+    configuration is left to that one's leaderboard.
+
+    Args:
+        submissions: folder of `<system>/<version>/submission.yaml`.
+        dataset: the benchmark.
+        out: new, empty, or with an earlier leaderboard.
+        options: see `BoardOptions`.
+        work: what is fetched, made again and scored is kept here; beside `out` by default.
+        progress: told what is being done.
+
+    Raises:
+        UserError: no such folders; `out` holds something else.
+        DiskFull: no room.
+    """
+    options = options or BoardOptions()
+    tell = progress or (lambda text: None)
+    if not submissions.is_dir():
+        raise UserError(f"there is no folder {submissions}: give the folder that holds SYSTEM/VERSION/{CARD}")
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / FILES[0]).is_file())):
+        raise UserError(f"{out} exists and holds no leaderboard: choose another folder, or remove it first")
+    work = work or out.absolute().with_name(out.name + ".work")
+    benchmark = open_benchmark(dataset, options.config)
+    scorer = _Scorer(benchmark, options, Store(work))
+    board = Board()
+    rows, audio = [], {}
+    for name, record, files in scorer.baselines(tell):
+        rows.append({"kind": "baseline", "name": name, "title": TITLES[name], **record})
+        if options.audio and (options.reference_audio or name not in DATASET_MUSIC):
+            audio[f"audio/baselines/{name}"] = files[min(files)]
+    for folder in _folders(submissions):
+        row, heard = _submission(folder, benchmark, scorer, board, work, tell)
+        if row is not None:
+            rows.append(row)
+            if options.audio:
+                audio[f"audio/submissions/{row['system']}/{row['version']}"] = heard
+    board.data = _table(benchmark, options, rows, board)
+    _write(board, out, audio, benchmark)
+    return board
+
+
+def _folders(submissions: Path) -> list[Path]:
+    """Every `<system>/<version>`, whether or not it is whole."""
+    return [
+        version
+        for system in sorted(submissions.iterdir())
+        if system.is_dir() and not system.name.startswith(".")
+        for version in sorted(system.iterdir())
+        if version.is_dir() and not version.name.startswith(".")
+    ]
+
+
+def _submission(
+    folder: Path, benchmark: OpenBenchmark, scorer: _Scorer, board: Board, work: Path, tell: Callable[[str], None]
+) -> tuple[dict[str, Any] | None, Mapping[str, Path]]:
+    """Its row and the files of its first seed; None where it has none."""
+    name = f"{folder.parent.name}/{folder.name}"
+    tell(name)
+    try:
+        card = read_card(folder)
+        if _elsewhere(card, benchmark):
+            board.other.append(name)
+            return None, {}
+        checked, _ = check_files(folder, benchmark.dataset, work, benchmark)
+    except UserError as error:
+        board.refused[name] = [Problem(name, None, None, str(error))]
+        return None, {}
+    record, known = None, False
+    if not checked.problems:
+        record, known = scorer.submission(checked)
+    if record is None:
+        board.refused[name] = checked.problems
+        return None, {}
+    (board.kept if known else board.scored).append(name)
+    if checked.notes:
+        board.notes[name] = checked.notes
+    submission = checked.submission
+    assert submission is not None
+    row = {
+        "kind": "submission",
+        "name": name,
+        "title": f"{submission.system} {submission.version}",
+        "system": submission.system,
+        "version": submission.version,
+        "baseline": submission.is_baseline,
+        "card": submission.card(),
+        **record,
+    }
+    return row, checked.files.paths[submission.seeds[0]]
+
+
+def _elsewhere(card: CardFile, benchmark: OpenBenchmark) -> bool:
+    if card.submission is None:
+        return False
+    target = card.submission.benchmark
+    return target.dataset != benchmark.identity.name or target.config != benchmark.config
+
+
+# ------------------------------------------------------------------------------------------- scoring
+
+
+class _Scorer:
+    """Scores sets of predictions, each once."""
+
+    def __init__(self, benchmark: OpenBenchmark, options: BoardOptions, store: Store) -> None:
+        self.benchmark, self.options, self.store = benchmark, options, store
+        self.measured = FeatureCache()
+
+    def baselines(self, tell: Callable[[str], None]) -> list[tuple[str, dict[str, Any], Paths]]:
+        """Name, scores and files of each baseline of the dataset, in the order of tables."""
+        options, benchmark = self.options, self.benchmark
+        parameters = {
+            "config": options.config,
+            "seed": options.seed,
+            "codec": options.codec.name if options.codec else None,
+        }
+        key = content_key("baselines", BASELINES_VERSION, parameters, {"dataset": benchmark.identity.sha256})
+
+        def make(folder: Path) -> dict[str, Any]:
+            tell("making the baselines")
+            music = folder / "music"
+            return {
+                "names": make_baselines(
+                    benchmark.dataset, music, config=options.config, codec=options.codec, seed=options.seed
+                )
+            }
+
+        names = self.store.run("baselines", key, make)["names"]
+        music = self.store.folder("baselines", key) / "music"
+        found = []
+        for name in names:
+            tell(f"the baseline {name}")
+            files: Paths = {options.seed: {item: music / name / f"{item}.wav" for item in benchmark.reference.items}}
+            digests = {seed: {item: sha256_file(path) for item, path in one.items()} for seed, one in files.items()}
+            found.append((name, self._scored(files, digests)[0], files))
+        return found
+
+    def submission(self, checked: Checked) -> tuple[dict[str, Any] | None, bool]:
+        """Scores of a submission, and whether they were known; None where listening to it shows problems."""
+        return self._scored(checked.files.paths, checked.files.digests, checked)
+
+    def _scored(
+        self, files: Paths, digests: Mapping[int, Mapping[str, str]], checked: Checked | None = None
+    ) -> tuple[dict[str, Any] | None, bool]:
+        key = self._key(digests, looked_for_copies=checked is not None)
+        known = self.store.record("scores", key)
+        if known is not None:
+            return known, True
+        if checked is not None:
+            checked.problems += check_sounds(checked, self.benchmark)
+            if checked.problems:
+                return None, False
+        return self.store.run("scores", key, lambda folder: self._score(files)), False
+
+    def _key(self, digests: Mapping[int, Mapping[str, str]], *, looked_for_copies: bool) -> str:
+        from tiktok_dm.benchmark.embedders import get_embedder
+
+        embedder = get_embedder(self.options.embedder, self.options.weights)
+        parameters = {
+            "metrics": METRICS_VERSION,
+            "config": self.options.config,
+            "resamples": self.options.resamples,
+            "seed": self.options.seed,
+            "embedder": [embedder.name, embedder.version],
+            "copies": [looked_for_copies, FINGERPRINT_VERSION],
+            "tools": _tools(),
+        }
+        files = {str(seed): dict(one) for seed, one in digests.items()}
+        return content_key("scores", FORMAT, parameters, {"dataset": self.benchmark.identity.sha256, "files": files})
+
+    def _score(self, files: Paths) -> dict[str, Any]:
+        options = EvaluateOptions(
+            config=self.options.config,
+            workers=self.options.workers,
+            seed=self.options.seed,
+            resamples=self.options.resamples,
+            embedder=self.options.embedder,
+            weights=self.options.weights,
+            training=self.benchmark.dataset if self.benchmark.training else None,
+        )
+        found = {
+            seed: evaluate(self.benchmark.reference, dict(files[seed]), options, cache=self.measured)
+            for seed in sorted(files)
+        }
+        return over_seeds(found, resamples=self.options.resamples, seed=self.options.seed)
+
+
+def over_seeds(
+    found: Mapping[int, Evaluation], *, resamples: int = intervals.RESAMPLES, seed: int = 0
+) -> dict[str, Any]:
+    """The scores of a system that was run with several seeds, as plain JSON types.
+
+    A metric is its mean over seeds. Its interval resamples songs, the same for every seed, and takes the mean of the
+    seeds' statistics in each draw: the seeds are given, not resampled. The interval of a distribution metric is the
+    mean of the seeds' limits, which is never too narrow. `seed_sd` is the sample standard deviation over seeds.
+
+    Args:
+        found: by seed, all on one reference.
+        resamples, seed: of songs.
+    """
+    runs = [found[key] for key in sorted(found)]
+    metrics = {}
+    for name in runs[0].metrics:
+        scores = [run.metrics[name] for run in runs]
+        if name in METRICS:
+            score = _over_songs(runs, METRICS[name].columns, METRICS[name].statistic, resamples, seed)
+        else:
+            score = _mean_score(scores)
+        values = [one.value for one in scores if one.value is not None]
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 and len(values) == len(runs) else None
+        undefined = sum(run.undefined.get(name, 0) for run in runs)
+        metrics[name] = {**_plain(score), "seed_sd": _rounded(spread), "undefined": undefined}
+    beside = {name: _plain(_over_songs(runs, (name,), intervals.mean, resamples, seed)) for name in runs[0].beside}
+    clips: dict[str, dict[str, float | None]] = {}
+    for place, key in enumerate(runs[0].per_clip["id"]):
+        columns = [name for name in PER_CLIP if name in runs[0].per_clip]
+        clips[key] = {
+            name: _rounded(float(np.mean([run.per_clip[name].iloc[place] for run in runs]))) for name in columns
+        }
+    return {
+        "seeds": sorted(found),
+        "metrics": metrics,
+        "beside": beside,
+        "p_values": {name: _rounded(max(run.p_values[name] for run in runs)) for name in runs[0].p_values},
+        "clips": clips,
+        "notes": list(dict.fromkeys(note for run in runs for note in run.notes)),
+        "embedding": runs[0].parameters.get("embedding"),
+        "reference": runs[0].reference,
+    }
+
+
+def _over_songs(
+    runs: Sequence[Evaluation], columns: Sequence[str], statistic: intervals.Statistic, resamples: int, seed: int
+) -> Score:
+    width = len(columns)
+
+    def mean_over_seeds(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        parts = [statistic(values[:, k * width : (k + 1) * width], weights) for k in range(len(runs))]
+        return np.mean(parts, axis=0)
+
+    values = np.hstack([run.per_clip[list(columns)].to_numpy(np.float64) for run in runs])
+    return intervals.interval(values, runs[0].clusters, mean_over_seeds, resamples=resamples, seed=seed)
+
+
+def _mean_score(scores: Sequence[Score]) -> Score:
+    """Means of values and limits, where every seed has one."""
+
+    def mean(numbers: list[float | None]) -> float | None:
+        known = [number for number in numbers if number is not None]
+        return float(np.mean(known)) if len(known) == len(numbers) else None
+
+    value, low, high = (mean([getattr(score, part) for score in scores]) for part in ("value", "low", "high"))
+    return Score(value, low, high, scores[0].n, scores[0].songs)
+
+
+def _plain(score: Score) -> dict[str, Any]:
+    return {
+        "value": _rounded(score.value),
+        "low": _rounded(score.low),
+        "high": _rounded(score.high),
+        "n": score.n,
+        "songs": score.songs,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    # What comes after depends on the processor; nothing reads it.
+    return None if value is None or not math.isfinite(value) else round(value, _PLACES)
+
+
+def _tools() -> dict[str, str]:
+    import importlib.metadata
+
+    return {name: importlib.metadata.version(name) for name in ("librosa", "mir_eval", "numpy", "scipy", "soxr")}
+
+
+# ------------------------------------------------------------------------------------------- the table
+
+
+def _table(benchmark: OpenBenchmark, options: BoardOptions, rows: list[dict[str, Any]], board: Board) -> dict[str, Any]:
+    """`leaderboard.json`."""
+    names = list(rows[0]["metrics"])
+    notes = list(dict.fromkeys(note for row in rows for note in row.pop("notes")))
+    embeddings = [row.pop("embedding") for row in rows]
+    references = [row.pop("reference") for row in rows]
+    items = list(benchmark.reference.items.values())
+    return {
+        "format": FORMAT,
+        "benchmark": {
+            "dataset": benchmark.identity.name,
+            "manifest_sha256": benchmark.identity.sha256,
+            "split": "test",
+            "config": benchmark.config,
+            "reference": references[0],
+            "clips": len(items),
+            "songs": len({item.song_id for item in items}),
+            "seconds": round(sum(benchmark.samples.values()) / SAMPLE_RATE, 1),
+        },
+        "metrics_version": METRICS_VERSION,
+        "parameters": {
+            "resamples": options.resamples,
+            "seed": options.seed,
+            "level": intervals.LEVEL,
+            "embedding": embeddings[0],
+            "tools": _tools(),
+        },
+        "metrics": {name: _described(name) for name in names},
+        "rows": sorted(rows, key=_order),
+        "refused": {name: [str(problem) for problem in found] for name, found in sorted(board.refused.items())},
+        "notes": notes,
+        "published": {"warning": WARNING, "tables": [asdict(table) for table in PUBLISHED]},
+    }
+
+
+def _order(row: Mapping[str, Any]) -> tuple:
+    """Best first by the primary metric, undefined last, then by title."""
+    value = row["metrics"].get(PRIMARY, {}).get("value")
+    return (value is None, -(value or 0.0), row["title"], row["name"])
+
+
+def _described(name: str) -> dict[str, str]:
+    if name in METRICS:
+        metric = METRICS[name]
+        group = metric.group
+        if name.endswith("_2s"):
+            group = f"{group}, each two seconds alone"
+        return {
+            "group": group,
+            "better": metric.better,
+            "unit": metric.unit,
+            "meaning": metric.meaning,
+            "source": metric.source,
+        }
+    better, meaning, source = SETS[name]
+    return {"group": "distributions", "better": better, "unit": "", "meaning": meaning, "source": source}
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+def _write(board: Board, out: Path, audio: Mapping[str, Mapping[str, Path]], benchmark: OpenBenchmark) -> None:
+    """The three files and the audio; audio of an earlier leaderboard that is no more in this one goes."""
+    from tiktok_dm.benchmark.leaderboard_page import markdown, page
+
+    before = _audio_of(out)
+    copies: dict[str, Path] = {}
+    board.data["audio"] = {}
+    try:
+        for folder, files in sorted(audio.items()):
+            small = [name for name in benchmark.reference.items if files[name].stat().st_size <= LARGEST_AUDIO]
+            board.data["audio"][folder] = {name: f"{folder}/{name}.wav" for name in small}
+            copies |= {f"{folder}/{name}.wav": files[name] for name in small}
+        text = json.dumps(board.data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        # First, since a folder with this file is known for a leaderboard, also when the rest is never written.
+        write_atomic(out / FILES[0], text)
+        for place, path in copies.items():
+            _copy(path, out / place)
+        for place in before - set(copies):
+            _remove(out, place)
+        write_atomic(out / FILES[1], markdown(board.data))
+        write_atomic(out / FILES[2], page(board.data))
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror or error}") from error
+
+
+def _copy(path: Path, to: Path) -> None:
+    if not to.is_file() or sha256_file(to) != sha256_file(path):
+        write_atomic(to, path.read_bytes())
+
+
+def _audio_of(out: Path) -> set[str]:
+    """Audio files that an earlier leaderboard in this folder names."""
+    try:
+        told = json.loads((out / FILES[0]).read_text(encoding="utf-8"))["audio"]
+        places = {str(place) for files in told.values() for place in files.values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
+    return {place for place in places if place.startswith("audio/") and ".." not in Path(place).parts}
+
+
+def _remove(out: Path, place: str) -> None:
+    path = out / place
+    path.unlink(missing_ok=True)
+    for folder in path.relative_to(out).parents:
+        if folder.parts and (out / folder).is_dir() and not any((out / folder).iterdir()):
+            (out / folder).rmdir()

@@ -1,0 +1,262 @@
+"""How the leaderboard looks: a Markdown text, and one static page that opens from a folder, offline.
+
+The page is in `templates/leaderboard.html.j2`, with its style and its script inside. Not for any number: those are in
+`leaderboard.json`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HEADLINE = ("beat_f_70ms", "beat_amlt", "beat_align_motion_aistpp", "kad", "training_copied")
+"""Of the first table: a beat, a metre, the dance, the sound, and what was copied."""
+_TEMPLATES = Path(__file__).parent / "templates"
+_MARKDOWN = {ord(c): "\\" + c for c in "\\`*_{}[]<>#|!~"} | {ord("\n"): " ", ord("\r"): " ", ord("&"): "&amp;"}
+
+ABOUT = {
+    "published": "The field's own scores, for comparison with papers. They saturate, and a metronome wins them: never "
+    "read them alone.",
+    "tracked": "Where beats fall, within 70 ms. A tracker finds beats in any steady pulse, so these say nothing of "
+    "whether there is music.",
+    "dance": "How near the dancers' own beats are to the music's. The shuffled level is chance.",
+    "memorisation": "Whether the music was heard before: the training split is searched for it.",
+    "distributions": "How far all generated music together lies from the reference music, in an embedding.",
+    "genre": "Whether a classifier hears the same genre.",
+}
+"""By the first word of a group of metrics."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score as it is drawn.
+
+    Args:
+        text: the number, or a dash.
+        interval: its limits in words; `` where there is none.
+        sort: the number for sorting; `` where there is none.
+        dot: place of the value on the column's scale, per cent; None where there is none.
+        left, width: place of the interval, per cent; None where there is none.
+        more: what else there is to say.
+    """
+
+    text: str
+    interval: str
+    sort: str
+    dot: float | None
+    left: float | None
+    width: float | None
+    more: str
+
+
+def number(value: float | None) -> str:
+    """Three decimals below 10, one above; a dash for None."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def scale(scores: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
+    """The range of a column: from 0 (or a least value below it) to 1, or to the greatest value where that is more."""
+    ends = [one[part] for one in scores for part in ("value", "low", "high") if one[part] is not None]
+    low, high = min([0.0, *ends]), max([0.0, *ends])
+    return low, (1.0 if high <= 1 else _round_up(high))
+
+
+def _round_up(value: float) -> float:
+    """The next of 1, 1.5, 2, 3, 5 and 8 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 1.5, 2, 3, 5, 8, 10) if step * power >= value * (1 - 1e-9))
+
+
+def cell(score: Mapping[str, Any] | None, ends: tuple[float, float], seeds: int = 1) -> Cell:
+    """A score on its column's scale."""
+    if score is None or score["value"] is None:
+        return Cell("–", "", "", None, None, None, "")
+
+    def place(value: float) -> float:
+        return round(100 * (min(max(value, ends[0]), ends[1]) - ends[0]) / (ends[1] - ends[0]), 2)
+
+    low, high = score["low"], score["high"]
+    drawn = low is not None and high is not None
+    more = f"± {number(score['seed_sd'])} over {seeds} seeds" if score.get("seed_sd") is not None else ""
+    return Cell(
+        number(score["value"]),
+        f"{number(low)} to {number(high)}" if drawn else "",
+        repr(score["value"]),
+        place(score["value"]),
+        place(low) if drawn else None,
+        round(place(high) - place(low), 2) if drawn else None,
+        more,
+    )
+
+
+def groups(data: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Metrics by group, in the order of tables."""
+    found: dict[str, list[str]] = {}
+    for name, about in data["metrics"].items():
+        found.setdefault(about["group"], []).append(name)
+    return found
+
+
+def is_grey(row: Mapping[str, Any]) -> bool:
+    """Whether a row is a baseline: this program's own, or one that was submitted."""
+    return row["kind"] == "baseline" or bool(row.get("baseline"))
+
+
+# ------------------------------------------------------------------------------------------- Markdown
+
+
+def markdown(data: Mapping[str, Any]) -> str:
+    """`leaderboard.md`."""
+    target = data["benchmark"]
+    lines = [
+        f"# Leaderboard: {_md(target['dataset'])}",
+        "",
+        f"Scored here from the predictions, on {_md(target['reference'])} ({target['songs']} songs, "
+        f"{target['seconds']} s), with metrics {data['metrics_version']}. In brackets: 95 % intervals over songs. Rows in *italics* are "
+        f"baselines. Dataset manifest `{target['manifest_sha256']}`.",
+    ]
+    for title, names in [("Overview", [n for n in HEADLINE if n in data["metrics"]]), *groups(data).items()]:
+        lines += ["", f"## {title[:1].upper()}{title[1:]}", ""]
+        lines += _table(
+            ["system", "track", "standing", "seeds", *(_heading(name, data) for name in names)],
+            [_row(row, names) for row in data["rows"]],
+        )
+    lines += ["", f"## Published elsewhere: {data['published']['warning']}", ""]
+    lines += [
+        "Second-hand numbers from papers: other data, other code, no intervals, and one name for two metrics. They are "
+        f"{data['published']['warning']} with anything above."
+    ]
+    for table in data["published"]["tables"]:
+        lines += ["", f"### {_md(table['title'])} ({data['published']['warning']})", "", _md(table["meaning"]), ""]
+        rows = [
+            [_md(one["system"]), *(f"{score:g}" for score in one["scores"]), _md(_joined(one))] for one in table["rows"]
+        ]
+        lines += _table(["system", *map(_md, table["columns"]), "source"], rows)
+    if data["refused"]:
+        lines += ["", "## Refused", ""]
+        lines += [f"- {_md(name)}: {_md(problem)}" for name, found in data["refused"].items() for problem in found]
+    lines += ["", "## Notes", "", *(f"- {_md(note)}" for note in data["notes"])]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _heading(name: str, data: Mapping[str, Any]) -> str:
+    about = data["metrics"][name]
+    arrow = {"higher": " ↑", "lower": " ↓"}.get(about["better"], "")
+    return _md(name) + (f" {about['unit']}" if about["unit"] else "") + arrow
+
+
+def _row(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    card = row.get("card", {})
+    title = f"*{_md(row['title'])}*" if is_grey(row) else _md(row["title"])
+    scores = []
+    for name in names:
+        shown = cell(row["metrics"].get(name), (0.0, 1.0))
+        scores.append(shown.text + (f" [{shown.interval.replace(' to ', ', ')}]" if shown.interval else ""))
+    return [title, card.get("track", "baseline"), card.get("standing", "baseline"), str(len(row["seeds"])), *scores]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(head) + " |",
+        "|" + " --- |" * len(head),
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]
+
+
+def _joined(row: Mapping[str, Any]) -> str:
+    return row["source"] + (f"; {row['remark']}" if row["remark"] else "")
+
+
+def _md(text: Any) -> str:
+    return str(text).translate(_MARKDOWN)
+
+
+# ------------------------------------------------------------------------------------------- the page
+
+
+def page(data: Mapping[str, Any]) -> str:
+    """`index.html`."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    # The style and the script are this project's own, and hold no text of anybody else.
+    raw = {name: (_TEMPLATES / f"leaderboard.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
+    headline = [name for name in HEADLINE if name in data["metrics"]]
+    tables = [_view(data, "overview", "Overview", "", headline)]
+    tables += [
+        _view(data, f"group-{k}", group[:1].upper() + group[1:], ABOUT.get(group.split()[0], ""), names)
+        for k, (group, names) in enumerate(groups(data).items())
+    ]
+    text = environment.get_template("leaderboard.html.j2").render(
+        data=data,
+        target=data["benchmark"],
+        tables=tables,
+        listen=_listen(data),
+        cards=[row for row in data["rows"] if row["kind"] == "submission"],
+        systems=sum(not is_grey(row) for row in data["rows"]),
+        grey=sum(is_grey(row) for row in data["rows"]),
+        published=data["published"],
+        css=raw["css"],
+        js=raw["js"],
+        number=number,
+        is_grey=is_grey,
+    )
+    return text
+
+
+def _view(data: Mapping[str, Any], key: str, title: str, about: str, names: Sequence[str]) -> dict[str, Any]:
+    """One sortable table."""
+    columns = []
+    for name in names:
+        ends = scale(row["metrics"][name] for row in data["rows"] if name in row["metrics"])
+        columns.append({"name": name, "ends": ends, "shown": [f"{end:g}" for end in ends], **data["metrics"][name]})
+    rows = [
+        {
+            "row": row,
+            "grey": is_grey(row),
+            "cells": [
+                cell(row["metrics"].get(column["name"]), column["ends"], len(row["seeds"])) for column in columns
+            ],
+            "beside": [_beside(row, column["name"]) for column in columns],
+        }
+        for row in data["rows"]
+    ]
+    return {"key": key, "title": title, "about": about, "columns": columns, "rows": rows}
+
+
+def _beside(row: Mapping[str, Any], name: str) -> str:
+    """Levels to read a score by."""
+    words = []
+    for suffix, word in (("_shuffled", "shuffled"), ("_reference", "true music")):
+        score = row["beside"].get(name + suffix)
+        if score is not None and score["value"] is not None:
+            words.append(f"{word} {number(score['value'])}")
+    p_value = row["p_values"].get(name)
+    if p_value is not None:
+        words.append(f"p = {p_value:.3f}")
+    return ", ".join(words)
+
+
+def _listen(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """By clip: rows with a sound."""
+    heard = data["audio"]
+    clips: dict[str, list[dict[str, Any]]] = {}
+    for row in data["rows"]:
+        folder = f"audio/baselines/{row['name']}" if row["kind"] == "baseline" else f"audio/submissions/{row['name']}"
+        for clip, place in heard.get(folder, {}).items():
+            clips.setdefault(clip, []).append(
+                {"title": row["title"], "grey": is_grey(row), "place": place, "scores": row["clips"].get(clip, {})}
+            )
+    return [{"clip": clip, "rows": rows} for clip, rows in sorted(clips.items())]
