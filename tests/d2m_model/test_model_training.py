@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -23,9 +24,10 @@ from d2m_model.codec.interface import freeze
 from d2m_model.codec.jukebox import LICENCE, JukeboxConfig, JukeboxVQVAE
 from d2m_model.d2m_gan import D2MGAN
 from d2m_model.data import load_segments
+from d2m_model.losses import ReconstructionLosses, make_target
 from d2m_model.plot import plot, running_mean
 from d2m_model.run_folder import LossTable, read_losses
-from d2m_model.training import rate, train
+from d2m_model.training import decoded_part, rate, train
 from d2m_model.training_config import TrainingConfig, training_config
 from tiktok_dm.errors import UserError
 
@@ -242,6 +244,43 @@ def test_the_released_preset_and_late_adversaries(folder, tmp_path):
     assert [row["step"] for row in rows] == [1, 2, 4]
     assert ["hinge" in row for row in rows] == [False, False, True]
     assert all("mel" in row for row in rows)
+
+
+def test_the_audio_terms_of_a_part_are_those_of_its_frames(folder, tmp_path):
+    chosen = config(folder, tmp_path, decoded_frames=20)
+    parts = [decoded_part(step, chosen) for step in range(200)]
+    assert {part.stop - part.start for part in parts} == {20}
+    assert min(part.start for part in parts) >= 0
+    assert max(part.stop for part in parts) <= 344
+    assert len({part.start for part in parts}) > 100
+    assert parts[3] == decoded_part(3, chosen)
+    assert decoded_part(3, config(folder, tmp_path)) is None
+
+    codec = open_codec(folder / "codec", 2)
+    losses = ReconstructionLosses(codec, "paper")
+    audio = 0.1 * torch.randn(2, 1, 44100)
+    target = make_target(codec, audio)
+    latent = target.latent + 0.3 * torch.randn_like(target.latent)
+    part = losses(latent, target, part=slice(30, 50))
+    by_hand = codec.decode(codec.quantise(latent[..., 30:50]).latent)
+    truth = audio[..., 30 * 128 : 50 * 128]
+    torch.testing.assert_close(part["waveform"], (by_hand - truth).abs().mean())
+    torch.testing.assert_close(part["latent"], (latent - target.latent).abs().mean())
+    whole = losses(latent, target)
+    torch.testing.assert_close(losses(latent, target, part=slice(0, 344))["mel"], whole["mel"], rtol=2e-2, atol=0)
+    with pytest.raises(UserError, match="decoded_frames is 400, and the model's latent has 344"):
+        config(folder, tmp_path, decoded_frames=400)
+
+
+def test_gradients_are_clipped_and_their_true_norm_is_logged(folder, tmp_path):
+    plain, clipped = (
+        train(config(folder, tmp_path / str(clip), clip=clip, steps=1, samples=0)) for clip in (0.0, 0.001)
+    )
+    norms = [read_losses(run / "losses.csv")[0]["gradient_norm"] for run in (plain, clipped)]
+    assert norms[0] == norms[1] > 1
+    moment = moments(torch.load(clipped / "last" / "state.pt", weights_only=True), "generator")
+    total = math.sqrt(sum(float((entry / 0.5).square().sum()) for entry in moment.values()))
+    assert total == pytest.approx(0.001, rel=1e-3)  # the first moment is (1 - beta1) times the clipped gradient
 
 
 def test_weights_of_a_codec_with_a_licence_are_not_copied(folder, tmp_path):

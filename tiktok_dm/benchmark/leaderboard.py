@@ -242,7 +242,9 @@ class _Scorer:
             tell(f"the baseline {name}")
             files: Paths = {options.seed: {item: music / name / f"{item}.wav" for item in benchmark.reference.items}}
             digests = {seed: {item: sha256_file(path) for item, path in one.items()} for seed, one in files.items()}
-            found.append((name, self._scored(files, digests)[0], files))
+            scores, _ = self._scored(files, digests)
+            assert scores is not None
+            found.append((name, scores, files))
         return found
 
     def submission(self, checked: Checked) -> tuple[dict[str, Any] | None, bool]:

@@ -268,9 +268,19 @@ class CardFile:
     problems: list[Problem]
     lines: Mapping[Place, int]
 
+    @property
+    def label(self) -> str:
+        """What messages call the submission."""
+        return label(self.folder)
+
     def problem(self, place: Place, message: str) -> Problem:
         """A problem with one of its fields."""
-        return Problem(f"{self.folder.name}/{CARD}", _line(self.lines, place), None, message)
+        return Problem(f"{self.label}/{CARD}", _line(self.lines, place), None, message)
+
+
+def label(folder: Path) -> str:
+    """`<system>/<version>`."""
+    return f"{folder.parent.name}/{folder.name}"
 
 
 def read_card(folder: Path) -> CardFile:
@@ -280,7 +290,7 @@ def read_card(folder: Path) -> CardFile:
         UserError: there is no such file.
     """
     path = folder / CARD
-    name = f"{folder.name}/{CARD}"
+    name = f"{label(folder)}/{CARD}"
     try:
         data, lines, problems = _load_yaml(path, name)
     except OSError as error:
@@ -514,7 +524,7 @@ def read_manifest(folder: Path) -> tuple[list[Entry], list[Problem]]:
         UserError: there is no such file.
     """
     path = folder / MANIFEST
-    name = f"{folder.name}/{MANIFEST}"
+    name = f"{label(folder)}/{MANIFEST}"
     try:
         with open(path, "rb") as file:
             raw = file.read(_MOST_MANIFEST + 1)

@@ -16,7 +16,7 @@ import numpy as np
 
 from tiktok_dm.benchmark.open_benchmark import OpenBenchmark, open_benchmark
 from tiktok_dm.benchmark.pairs import SHORT_TOLERANCE_S
-from tiktok_dm.benchmark.submission import MANIFEST, CardFile, Entry, Submission, read_card, read_manifest
+from tiktok_dm.benchmark.submission import MANIFEST, CardFile, Entry, Submission, label, read_card, read_manifest
 from tiktok_dm.benchmark.submission_files import Files, obtain
 from tiktok_dm.errors import Problem, UserError
 from tiktok_dm.schema import SAMPLE_RATE
@@ -112,7 +112,7 @@ def _rows(
     card: CardFile, entries: Sequence[Entry], opened: OpenBenchmark, good: dict[tuple[int, str], Entry]
 ) -> list[Problem]:
     """Each test id exactly once a seed, at the right rate and length; rows worth a look go into `good`."""
-    name = f"{card.folder.name}/{MANIFEST}"
+    name = f"{card.label}/{MANIFEST}"
     samples = opened.samples
     declared = sorted(set(card.submission.seeds)) if card.submission else sorted({entry.seed for entry in entries})
     problems = []
@@ -133,9 +133,9 @@ def _rows(
             good[entry.seed, entry.id] = entry
             if entry.sample_rate != SAMPLE_RATE:
                 problems.append(Problem(name, entry.line, "sample_rate", _rate(entry.sample_rate)))
-            message = _length(entry.samples, samples[entry.id])
-            if message:
-                problems.append(Problem(name, entry.line, "samples", message))
+            wrong = _length(entry.samples, samples[entry.id])
+            if wrong is not None:
+                problems.append(Problem(name, entry.line, "samples", wrong))
     for seed in declared:
         missing = [key for key in samples if (seed, key) not in good]
         if missing:
@@ -166,20 +166,23 @@ def _length(samples: int, wanted: int) -> str | None:
 
 def check_sounds(checked: Checked, benchmark: OpenBenchmark) -> list[Problem]:
     """Each file a mono 16-bit, 24-bit or float wav of 22,050 Hz, as long as said, finite, and no copy."""
-    name = f"{checked.folder.name}/{MANIFEST}"
+    name = f"{label(checked.folder)}/{MANIFEST}"
     again = checked.submission is not None and checked.submission.is_baseline
     problems = []
     silent: Counter[int] = Counter()
     for seed, paths in checked.files.paths.items():
         for key, path in paths.items():
             entry = checked.entries[seed, key]
-            found = _wrong(path, None if again else entry, benchmark.samples[key])
-            if isinstance(found, np.ndarray):
-                silent[seed] += not found.any()
-                copied = benchmark.known.find(found, benchmark.reference.items[key])
-                found = None if copied is None else ("id", copied)
-            if found is not None:
-                column, message = found
+            heard = _heard(path, None if again else entry, benchmark.samples[key])
+            wrong = None
+            if isinstance(heard, tuple):
+                wrong = heard
+            else:
+                silent[seed] += not heard.any()
+                copied = benchmark.known.find(heard, benchmark.reference.items[key])
+                wrong = None if copied is None else ("id", copied)
+            if wrong is not None:
+                column, message = wrong
                 problems.append(Problem(name, entry.line, column, f"{seed}/{key}.wav: {message}"))
     checked.notes += [
         f"seed {seed}: {count} of {len(checked.files.paths[seed])} files are silent; they are scored"
@@ -189,7 +192,7 @@ def check_sounds(checked: Checked, benchmark: OpenBenchmark) -> list[Problem]:
     return problems + _same_seeds(checked.files.digests, name)
 
 
-def _wrong(path: Path, entry: Entry | None, wanted: int) -> np.ndarray | tuple[str, str]:
+def _heard(path: Path, entry: Entry | None, wanted: int) -> np.ndarray | tuple[str, str]:
     """The samples, or the column and what is wrong."""
     import soundfile
 

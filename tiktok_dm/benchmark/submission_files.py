@@ -7,6 +7,7 @@ says is unpacked, and no command of its own is run. Not for what the files hold 
 from __future__ import annotations
 
 import hashlib
+import http.client
 import shutil
 import stat
 import tarfile
@@ -59,8 +60,8 @@ def obtain(card: CardFile, entries: Sequence[Entry], benchmark: OpenBenchmark, w
 
     Args:
         card: the submission's.
-        entries: rows of its manifest, each (seed, id) at most once; an id that is none of the benchmark's is left alone,
-            and its path never looked at.
+        entries: rows of its manifest, each (seed, id) at most once; an id that is none of the benchmark's is left
+            alone, and its path never looked at.
         benchmark: predictions that are made again are made for it.
         work: folder for archives and what is made again.
 
@@ -84,7 +85,7 @@ def obtain(card: CardFile, entries: Sequence[Entry], benchmark: OpenBenchmark, w
         root = _made_again(card, benchmark, work)
     if root is None:
         return files
-    manifest = f"{card.folder.name}/{MANIFEST}"
+    manifest = f"{card.label}/{MANIFEST}"
     again = submission is not None and submission.is_baseline
     same = 0
     for (seed, name), entry in sorted(wanted.items()):
@@ -129,7 +130,7 @@ def _extra(card: CardFile, root: Path, wanted: Wanted, files: Files) -> None:
     if extra:
         shown = ", ".join(extra[:_MANY]) + (f" and {len(extra) - _MANY} more" if len(extra) > _MANY else "")
         message = f"the manifest has no row for {shown}: remove the files, or add the rows"
-        files.problems.append(Problem(f"{card.folder.name}/{root.name}", None, None, message))
+        files.problems.append(Problem(f"{card.label}/{root.name}", None, None, message))
 
 
 # ------------------------------------------------------------------------------------------- at a URL
@@ -196,7 +197,7 @@ def _downloaded(url: str, sha256: str, most: int, folder: Path) -> Path:
             raise _Unusable(
                 f"the server answers {error.code} ({error.reason}): give a link to the file itself"
             ) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             if is_no_room(error):
                 raise
             raise _Unusable(

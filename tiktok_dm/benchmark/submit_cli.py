@@ -1,4 +1,4 @@
-"""The verbs `tiktok-dm submit new`, `submit check` and `leaderboard build`. Thin; see `submission_check`, `leaderboard`."""
+"""The verbs `tiktok-dm submit new`, `tiktok-dm submit check` and `tiktok-dm leaderboard build`. Thin."""
 
 from __future__ import annotations
 
@@ -56,10 +56,7 @@ def new(
 
     if (predictions is None) == (not seed_dir):
         raise UserError("say where the music is: either --predictions DIR or --seed-dir SEED=DIR, once a seed")
-    if predictions is not None:
-        folders = submission_new.seed_folders(predictions)
-    else:
-        folders = _seed_folders(seed_dir or [])
+    folders = _seed_folders(seed_dir or []) if predictions is None else submission_new.seed_folders(predictions)
     steps = submission_new.new(folder, dataset, folders, config=config, archive=archive)
     print(f"{folder}: {len(folders)} seed{'s' if len(folders) > 1 else ''}. What is left to do:")
     for step in steps:
