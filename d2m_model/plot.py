@@ -77,6 +77,11 @@ def _panel(axis: Any, name: str, rows: list[dict[str, float]], level: float | No
         axis.plot(held_steps, held, color="tab:orange", marker="o", markersize=3, linewidth=1, label="validation")
     if level is not None:
         axis.axhline(level, color="black", linestyle="--", linewidth=1, label="true audio through the codec")
+    # The first steps are far off and would press all others onto one line.
+    settled = [*values[len(values) // 20 :], *held, *([] if level is None else [level])]
+    low, high = min(settled), max(settled)
+    margin = 0.05 * (high - low) or 1.0
+    axis.set_ylim(low - margin, high + margin)
     axis.set_title(_TITLES.get(name, name), fontsize=10)
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.25)

@@ -40,7 +40,7 @@ class Metric:
 _D2M = "onsets in one-second bins, detector wait=1, delta=0.2, pre_avg=1, post_avg=1, post_max=1"
 _LORIS = "onsets in one-second bins, detector wait=1, delta=0.2, pre_avg=post_avg=pre_max=post_max=3"
 _D2M_GAN = "D2M-GAN, CDCD, UniMuMo"
-_PUBLISHED = "published beats (saturate: read the others beside them)"
+_PUBLISHED = "published beats (they saturate)"
 _TRACKED = "tracked beats"
 _DANCE = "dance and music"
 _GENRE = "genre"

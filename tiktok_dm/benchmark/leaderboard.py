@@ -336,8 +336,10 @@ def over_seeds(
         "p_values": {name: _rounded(max(run.p_values[name] for run in runs)) for name in runs[0].p_values},
         "clips": clips,
         "notes": list(dict.fromkeys(note for run in runs for note in run.notes)),
-        "embedding": runs[0].parameters.get("embedding"),
-        "reference": runs[0].reference,
+        # Without the name of the reference's folder: it is no part of what was scored.
+        "embedding": {
+            name: value for name, value in runs[0].parameters.get("embedding", {}).items() if name != "reference_set"
+        },
     }
 
 
@@ -391,10 +393,9 @@ def _tools() -> dict[str, str]:
 
 def _table(benchmark: OpenBenchmark, options: BoardOptions, rows: list[dict[str, Any]], board: Board) -> dict[str, Any]:
     """`leaderboard.json`."""
-    names = list(rows[0]["metrics"])
+    names = [name for name in (*METRICS, *SETS) if name in rows[0]["metrics"]]
     notes = list(dict.fromkeys(note for row in rows for note in row.pop("notes")))
     embeddings = [row.pop("embedding") for row in rows]
-    references = [row.pop("reference") for row in rows]
     items = list(benchmark.reference.items.values())
     return {
         "format": FORMAT,
@@ -403,7 +404,7 @@ def _table(benchmark: OpenBenchmark, options: BoardOptions, rows: list[dict[str,
             "manifest_sha256": benchmark.identity.sha256,
             "split": "test",
             "config": benchmark.config,
-            "reference": references[0],
+            "reference": f"{len(items)} {benchmark.config} of the test split of {benchmark.identity.name}",
             "clips": len(items),
             "songs": len({item.song_id for item in items}),
             "seconds": round(sum(benchmark.samples.values()) / SAMPLE_RATE, 1),

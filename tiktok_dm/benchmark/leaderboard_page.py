@@ -63,7 +63,7 @@ def scale(scores: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
     """The range of a column: from 0 (or a least value below it) to 1, or to the greatest value where that is more."""
     ends = [one[part] for one in scores for part in ("value", "low", "high") if one[part] is not None]
     low, high = min([0.0, *ends]), max([0.0, *ends])
-    return low, (1.0 if high <= 1 else _round_up(high))
+    return (-_round_up(-low) if low < 0 else 0.0), (1.0 if high <= 1 else _round_up(high))
 
 
 def _round_up(value: float) -> float:
@@ -134,7 +134,8 @@ def markdown(data: Mapping[str, Any]) -> str:
     for table in data["published"]["tables"]:
         lines += ["", f"### {_md(table['title'])} ({data['published']['warning']})", "", _md(table["meaning"]), ""]
         rows = [
-            [_md(one["system"]), *(f"{score:g}" for score in one["scores"]), _md(_joined(one))] for one in table["rows"]
+            [_md(one["system"]), *(percent(score, table) for score in one["scores"]), _md(_joined(one))]
+            for one in table["rows"]
         ]
         lines += _table(["system", *map(_md, table["columns"]), "source"], rows)
     if data["refused"]:
@@ -166,6 +167,12 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
         "|" + " --- |" * len(head),
         *("| " + " | ".join(row) + " |" for row in rows),
     ]
+
+
+def percent(score: float, table: Mapping[str, Any]) -> str:
+    """A published score with as many decimals as its table has anywhere."""
+    most = max(len(f"{value:g}".partition(".")[2]) for row in table["rows"] for value in row["scores"])
+    return f"{score:.{most}f}"
 
 
 def _joined(row: Mapping[str, Any]) -> str:
@@ -211,6 +218,7 @@ def page(data: Mapping[str, Any]) -> str:
         css=raw["css"],
         js=raw["js"],
         number=number,
+        percent=percent,
         is_grey=is_grey,
     )
     return text
