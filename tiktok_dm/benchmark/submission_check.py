@@ -16,7 +16,7 @@ import numpy as np
 
 from tiktok_dm.benchmark.open_benchmark import OpenBenchmark, open_benchmark
 from tiktok_dm.benchmark.pairs import SHORT_TOLERANCE_S
-from tiktok_dm.benchmark.submission import MANIFEST, CardFile, Entry, Submission, label, read_card, read_manifest
+from tiktok_dm.benchmark.submission import CARD, MANIFEST, CardFile, Entry, Submission, label, read_card, read_manifest
 from tiktok_dm.benchmark.submission_files import Files, obtain
 from tiktok_dm.errors import Problem, UserError
 from tiktok_dm.schema import SAMPLE_RATE
@@ -70,6 +70,9 @@ def check_files(
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: give submissions/SYSTEM/VERSION")
     folder = folder.absolute()
+    for path in (folder / CARD, folder / MANIFEST):
+        if path.is_symlink():
+            raise UserError(f"{path} is a link: put the file itself there")
     card = read_card(folder)
     entries, bad_rows = read_manifest(folder)
     submission = card.submission

@@ -20,8 +20,8 @@ from tiktok_dm.pipeline.store import sha256_file
 
 _CARD = """\
 # See submissions/README.md for each field. `tiktok-dm submit check` says what is still to do.
-system: {system}          # as the folder above this one
-version: {version}      # as this folder
+system: {system}
+version: {version}
 authors:
   - {blank}
 paper: {blank}            # a link, or none
@@ -32,7 +32,7 @@ licence:                  # SPDX names, or none
   code: {blank}
   predictions: {blank}
 track: {blank}            # closed: this benchmark's train split and nothing else; open: anything
-standing: {standing}      # main: {main} seeds at least; deterministic: no randomness; secondary: the rest
+standing: {standing:<16}# main: {main} seeds at least; deterministic: no randomness; secondary: the rest
 pretrained: []            # one entry a part: name, source (a link), licence, trained_on
 training_data:
   sets:
