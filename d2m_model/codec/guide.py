@@ -20,11 +20,11 @@ FLOOR = 1e-4
 class LoudnessGuide(nn.Module):
     """Audio (batch, 1, samples) to (batch, channels, samples // hop): `scale` times log10 of mel bands plus 2.
 
-    The bands' logarithms plus 2 lie at about -2 to 2. The scale decides what tells two code-book rows apart: the larger,
-    the more the nearest row is the one of the right loudness.
+    The bands' logarithms plus 2 lie at about -2 to 2. The scale decides what tells two code-book rows apart: the
+    larger, the more the nearest row is the one of the right loudness.
 
-    A frame is centred on the samples of its latent frame: Hann window and FFT of 512, magnitudes, Slaney bands from 0 Hz
-    to half the sample rate, at least 1e-4, audio reflected at its ends.
+    A frame is centred on the samples of its latent frame: Hann window and FFT of 512, magnitudes, Slaney bands from
+    0 Hz to half the sample rate, at least 1e-4, audio reflected at its ends.
     """
 
     basis: Tensor

@@ -88,7 +88,7 @@ class CodecLosses(nn.Module):
             self.guide = LoudnessGuide(self.guided, codec.hop, codec.sample_rate, config.guide_scale)
 
     def forward(self, audio: Tensor, quantise: bool = True) -> dict[str, Tensor]:
-        """Losses (scalars) `waveform`, `spectral`, `commitment`, `guide`, `total`; `latent` (n, channels), `codes` (n,).
+        """Scalars `waveform`, `spectral`, `commitment`, `guide`, `total`; `latent` (n, channels), `codes` (n,).
 
         `commitment` is the mean squared distance of the latent to its code-book row (van den Oord et al. 2017, eq. 3),
         `guide` that of the guided channels to the loudness they are to tell.

@@ -46,7 +46,7 @@ real_time_factor: {blank} # seconds of computing for a second of music
 post_processing: []       # such as denoising, loudness, resampling; one entry a step
 benchmark:
   dataset: {dataset}
-  manifest_sha256: {checksum}
+  manifest_sha256: "{checksum}"
   split: test
   config: {config}
 predictions:
