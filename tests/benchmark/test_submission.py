@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import io
 import os
@@ -21,7 +22,7 @@ from typer.testing import CliRunner
 from tests.pipeline.http_server import Page, serve
 from tiktok_dm.benchmark import submission_check, submission_files
 from tiktok_dm.benchmark.baselines import make_baselines
-from tiktok_dm.benchmark.open_benchmark import identity, open_benchmark
+from tiktok_dm.benchmark.open_benchmark import OpenBenchmark, identity, open_benchmark
 from tiktok_dm.benchmark.submission import CARD, MANIFEST, read_card, read_manifest
 from tiktok_dm.benchmark.submission_new import new, seed_folders
 from tiktok_dm.cli import app
@@ -51,13 +52,22 @@ def mine(tmp_path: Path, whole: Path) -> Path:
     return tmp_path / "tunes" / "1.0"
 
 
-def problems(folder: Path, dataset: Path) -> list[str]:
-    checked, _ = submission_check.check_files(folder, dataset, folder.parent.parent / "work")
+@functools.cache
+def opened(dataset: Path) -> OpenBenchmark:
+    """The small dataset, whose music is fingerprinted once for all tests."""
+    return open_benchmark(dataset, "clips")
+
+
+def problems(folder: Path, dataset: Path, *, listen: bool = False) -> list[str]:
+    known = opened(dataset) if dataset.name == "demo_dances" else None
+    checked, benchmark = submission_check.check_files(folder, dataset, folder.parents[1] / "work", known)
+    if listen:
+        checked.problems += submission_check.check_sounds(checked, benchmark)
     return [str(problem) for problem in checked.problems]
 
 
 def heard(folder: Path, dataset: Path) -> list[str]:
-    return [str(problem) for problem in submission_check.check(folder, dataset, folder.parents[1] / "work").problems]
+    return problems(folder, dataset, listen=True)
 
 
 def replaced(folder: Path, name: str, sound: np.ndarray, rate: int = SAMPLE_RATE, **more: str) -> None:
@@ -340,7 +350,7 @@ def test_a_file_that_is_no_sound_is_named(mine: Path, dataset: Path) -> None:
 
 def test_the_truth_is_found_as_it_is_and_written_anew(mine: Path, dataset: Path) -> None:
     names = list(TEST)
-    true = {name: item.sound() for name, item in open_benchmark(dataset, "clips").reference.items.items()}
+    true = {name: item.sound() for name, item in opened(dataset).reference.items.items()}
     step = np.random.default_rng(0).choice([-1, 0, 1], len(true[names[0]])) / 2**15  # as dither would
     replaced(mine, names[0], true[names[0]] + step, subtype="FLOAT")
     replaced(mine, names[1], true[names[1]], subtype="FLOAT")
@@ -558,6 +568,5 @@ def test_what_is_made_again_must_be_a_baseline(example: Path, dataset: Path, tmp
 
 
 def test_nothing_much_longer_than_its_reference_is_unpacked(whole: Path, dataset: Path) -> None:
-    opened = open_benchmark(dataset, "clips")
-    assert opened.samples == TEST
+    assert opened(dataset).samples == TEST
     assert submission_files._largest(read_manifest(whole)[0][0]) == TEST[FIRST] * 8 + 65_536
