@@ -5,7 +5,7 @@ On the processor, per preset and level, in float32 with the same maths: one trai
 clip of 12.5 s (the plain loop's six segments one by one; the same at once; this project's sampler, whose seven windows
 cover the clip to its end). What is compared runs in turn (A B C A B C ...), since other programs may share the machine;
 of each, the least processor time and the least wall time count. Beside each stands its arithmetic floor: the
-multiplications that PyTorch counted in it (two operations each), at the rate of a large matrix product in the same run;
+multiplications that PyTorch counted in it (two operations each), at the rate of large dense products in the same run;
 what the transforms' copies, activations and optimisers cost is not in it.
 
 With a GPU, `benchmarks/model_device.py` measures the same steps there; `--no-training --no-sampling` leaves the
@@ -33,6 +33,7 @@ import numpy as np
 import torch
 from model_device import device_figures
 from model_plain import PlainStep, plain, plain_sampling
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from d2m_model.adversarial import BETAS, LEARNING_RATE, AdversarialLoss
@@ -145,10 +146,16 @@ def _change(setting: Setting, before: Mapping[str, Any]) -> torch.Tensor:
 
 
 def matrix_rate() -> float:
-    """Operations per processor second of a large float32 matrix product, the best of many."""
+    """Operations per processor second of large float32 products, the best of many.
+
+    Of a matrix product and of a dense convolution, since different libraries compute them, at different speeds.
+    """
     a, b = torch.randn(2048, 1024), torch.randn(1024, 1024)
-    best = min(cost(lambda: a @ b)["cpu_s"] for _ in range(50))
-    return 2 * 2048 * 1024 * 1024 / best
+    signal, weight = torch.randn(4, 1024, 514), torch.randn(1024, 1024, 3)
+    with torch.no_grad():
+        product = min(cost(lambda: a @ b)["cpu_s"] for _ in range(50))
+        convolution = min(cost(lambda: functional.conv1d(signal, weight))["cpu_s"] for _ in range(15))
+    return max(2 * 2048 * 1024**2 / product, 2 * 3 * 2048 * 1024**2 / convolution)
 
 
 def cost(what: Callable[[], Any]) -> dict[str, float]:
