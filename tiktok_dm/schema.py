@@ -83,12 +83,14 @@ class Column:
 
     Args:
         name: as in the header.
-        kind: what its cells hold: `id`, `count`, `seconds`, `text`, `file`, `url`, `sha256` or `split`.
+        kind: what its cells hold: `id`, `count`, `seconds`, `share` (0..1), `number`, `text`, `file`, `url`, `sha256`,
+            `split`, or one of `choices`.
         meaning: with its unit, in words.
         required: the header must have it.
         filled: no cell of it may be empty.
         extra: written only where some cell of it is filled.
         low, high: the least and the greatest value, for numbers.
+        choices: the words that a `choice` may be.
     """
 
     name: str
@@ -99,11 +101,13 @@ class Column:
     extra: bool = False
     low: int = 0
     high: float = 999_999_999
+    choices: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> str:
         """The pandas dtype of its values; each of them knows empty cells."""
-        return {"id": "Int64", "count": "Int64", "seconds": "Float64"}.get(self.kind, "string")
+        integers, reals = dict.fromkeys(("id", "count"), "Int64"), ("seconds", "share", "number")
+        return {**integers, **dict.fromkeys(reals, "Float64")}.get(self.kind, "string")
 
 
 def _key(name: str, meaning: str, high: float = 999_999_999) -> Column:
@@ -147,6 +151,50 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("split", "split", "train, test or validation", required=True, filled=True),
     ),
 }
+
+# What a program proposed beside the annotations, and what a person said to it (`tiktok_dm.curate.proposals`).
+_CONFIDENCE = Column("confidence", "share", "how sure the program is, 0..1", required=True, high=1)
+_REASON = Column("reason", "text", "why, in words")
+PROPOSAL_TABLES: dict[str, tuple[Column, ...]] = {
+    "proposals": (
+        _key("clip_id", "the clip"),
+        *(
+            column
+            for value in ("start", "end", "song", "dancers")
+            for column in (
+                Column(f"{value}_confidence", "share", f"how sure the program is of the {value}, 0..1", high=1),
+                Column(f"{value}_reason", "text", f"why the {value}, in words"),
+            )
+        ),
+        Column("review", "choice", "what a person said", choices=("accepted", "mended")),
+    ),
+    "rejected": (
+        _COMPILATION_ID,
+        Column("start_s", "seconds", "start of a stretch that is no clip, s", True, True, high=MAX_SECONDS),
+        Column("end_s", "seconds", "its end, s", True, True, high=MAX_SECONDS),
+        Column("kind", "text", "title_card, outro_card, card, black or rejected"),
+        _CONFIDENCE,
+        _REASON,
+    ),
+    "candidates": (
+        _COMPILATION_ID,
+        Column("at_s", "seconds", "an instant that was considered as a boundary, s", True, True, high=MAX_SECONDS),
+        Column("kind", "text", "hard_cut, crossfade, fade, flash, zoom, motion, start or end"),
+        _CONFIDENCE,
+        Column("used", "choice", "whether a clip starts or ends there", choices=("yes", "no")),
+        _REASON,
+    ),
+    "same_songs": (
+        Column("clip_a", "id", "a clip", required=True, filled=True),
+        Column("clip_b", "id", "a later clip that may have the same song", required=True, filled=True),
+        _CONFIDENCE,
+        Column("speed", "number", "speed of clip_b's music over clip_a's", low=0, high=100),
+        Column("offset_s", "number", "second of clip_b at which clip_a's start sounds", low=-86_400, high=86_400),
+        _REASON,
+        Column("answer", "choice", "what a person said", choices=("same", "different")),
+    ),
+}
+TABLES.update(PROPOSAL_TABLES)
 
 
 # ------------------------------------------------------------------------------------------- the dataset's columns

@@ -186,6 +186,8 @@ def _range_message(column: Column, value: float) -> str:
         )
     if value < column.low:
         return f"{value:g} is too small: the least is {column.low}"
+    if column.kind in ("share", "number"):
+        return f"{value:g} is too large: the greatest is {column.high:g}"
     if column.kind == "seconds":
         return f"{value:g} s is longer than a day: write seconds from the first instant of the compilation"
     return f"{value:,} is too large: the greatest is {column.high:,.0f}"
@@ -211,6 +213,9 @@ def cell_problem(column: Column, text: str) -> str | None:
         "id": _integer_problem,
         "count": _integer_problem,
         "seconds": _seconds_problem,
+        "share": _number_problem,
+        "number": _number_problem,
+        "choice": lambda text: _choice_problem(column, text),
         "file": _file_problem,
         "url": _url_problem,
         "sha256": lambda text: (
@@ -240,6 +245,18 @@ def _seconds_problem(text: str) -> str | None:
     if ":" in text:
         return f"{shown(text)} is not a number: write seconds, so that 1:05.5 is 65.5"
     return f"{shown(text)} is not a time: write seconds, such as 65.5, or leave the cell empty"
+
+
+def _choice_problem(column: Column, text: str) -> str | None:
+    if text in column.choices:
+        return None
+    return f"{shown(text)} is not known here: write {' or '.join(column.choices)}, or leave the cell empty"
+
+
+def _number_problem(text: str) -> str | None:
+    if _NUMBER.fullmatch(text):
+        return None if math.isfinite(float(text)) else f"{shown(text)} is too large: write a smaller number"
+    return f"{shown(text)} is not a number: write such as 0.75, or leave the cell empty"
 
 
 def _file_problem(text: str) -> str | None:
@@ -286,7 +303,13 @@ def _own_rules(table: str) -> list[RowRule]:
             RowRule("order", "end_s", lambda f: (f.end_s > f.start_s).fillna(True), _order_message, times),
             RowRule("overlap", "start_s", lambda f: overlapped(f).isna(), _overlap_message, (*times, "compilation_id")),
         ]
-    return {"compilations": [unique("compilation_id"), unique("url"), unique("file")]}.get(table, [unique("song_id")])
+    return {
+        "compilations": [unique("compilation_id"), unique("url"), unique("file")],
+        "proposals": [unique("clip_id")],
+        "rejected": [],
+        "candidates": [],
+        "same_songs": [],
+    }.get(table, [unique("song_id")])
 
 
 def unique(column: str) -> RowRule:
