@@ -116,7 +116,8 @@ def read_proposals(folder: Path | str) -> Proposals:
             annotations = read_annotations(root, with_splits=False)
         except ProblemsError as error:
             raise ProblemsError([*error.problems]) from None
-        clip_ids = set(annotations.clips.clip_id)
+        clips, compilations = set(annotations.clips.clip_id), set(annotations.compilations.compilation_id)
+        known = {"clip_id": clips, "clip_a": clips, "clip_b": clips, "compilation_id": compilations}
         frames = {}
         for name, columns in PROPOSAL_TABLES.items():
             path = root / f"{name}.csv"
