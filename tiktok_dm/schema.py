@@ -175,6 +175,7 @@ PROPOSAL_TABLES: dict[str, tuple[Column, ...]] = {
         Column("kind", "text", "title_card, outro_card, card, black or rejected"),
         _CONFIDENCE,
         _REASON,
+        Column("clip_id", "id", "of the clip that a person rejected; never given again", extra=True),
     ),
     "candidates": (
         _COMPILATION_ID,

@@ -130,7 +130,9 @@ def read_proposals(folder: Path | str) -> Proposals:
             if raw is not None and len(raw.frame):
                 files = {"compilation_id": "compilations.csv"}
                 rules = [
-                    refers_to(c.name, known[c.name], files.get(c.name, "clips.csv")) for c in columns if c.name in known
+                    refers_to(c.name, known[c.name], files.get(c.name, "clips.csv"))
+                    for c in columns
+                    if c.name in known and (name, c.name) != ("rejected", "clip_id")  # a clip that is no more
                 ]
                 checked = check_table(name, raw, rules)
                 problems += checked.problems
