@@ -12,6 +12,7 @@ from tiktok_dm.curate.agreement import (
     dancers_right,
     match_clips,
     pair_agreement,
+    score,
 )
 
 
@@ -49,3 +50,26 @@ def test_pairs_and_dancers() -> None:
 def test_one_found_clip_is_no_pair() -> None:
     true = [KnownClip(0, 4, "x"), KnownClip(4, 8, "x")]
     assert pair_agreement([KnownClip(0, 8, "0")], true, {0: 0, 1: 0}) == Counts(0, 0, 1)
+
+
+def test_score_of_a_compilation() -> None:
+    truth = {
+        "fps": 25.0,
+        "duration_s": 12.0,
+        "clips": [
+            {"start_s": 2.0, "end_s": 7.0, "song": "x", "n_dancers": 1},
+            {"start_s": 7.0, "end_s": 12.0, "song": "x", "n_dancers": 3},
+        ],
+        "transitions": [{"at_s": 2.0}, {"at_s": 7.0}],
+        "non_clips": [{"start_s": 0.0, "end_s": 2.0}],
+    }
+    right = [KnownClip(2.08, 7.04, "5", 1), KnownClip(7.04, 12.0, "5", 2)]
+    found = score(right, truth)
+    assert found["cuts"] == {"right": 2, "false": 0, "missed": 0, "precision": 1.0, "recall": 1.0}
+    assert found["same_song_pairs"]["f1"] == 1.0
+    assert (found["dancers_right"], found["dancers_known"], found["clips_found"]) == (1, 2, 2)
+    assert found["cards_taken_for_clips"] == 0
+    wrong = score([KnownClip(0.0, 7.2, "5", 1), KnownClip(7.2, 12.0, "6", 3)], truth)
+    assert wrong["cuts"] == {"right": 0, "false": 1, "missed": 2, "precision": 0.0, "recall": 0.0}
+    assert wrong["same_song_pairs"]["missed"] == 1
+    assert wrong["cards_taken_for_clips"] == 1

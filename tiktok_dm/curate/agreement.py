@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from tiktok_dm.curate.proposals import Proposals
 
 
 class Counts(NamedTuple):
@@ -108,6 +111,49 @@ def dancers_right(found: Sequence[KnownClip], true: Sequence[KnownClip], pairs: 
     """How many true clips have the right number of dancers, and of how many it is known."""
     known = [t for t, clip in enumerate(true) if clip.n_dancers is not None]
     return sum(t in pairs and found[pairs[t]].n_dancers == true[t].n_dancers for t in known), len(known)
+
+
+def proposed_clips(proposals: Proposals, compilation_id: int) -> list[KnownClip]:
+    """The proposed clips of one compilation, in order."""
+    rows = proposals.clips[proposals.clips.compilation_id == compilation_id].sort_values("start_s")
+    dancers = [None if missing else int(n) for n, missing in zip(rows.n_dancers, rows.n_dancers.isna(), strict=True)]
+    return [
+        KnownClip(float(start), float(end), str(song), n)
+        for start, end, song, n in zip(rows.start_s, rows.end_s, rows.song_id, dancers, strict=True)
+    ]
+
+
+def true_clips(truth: Mapping[str, Any]) -> list[KnownClip]:
+    """The clips of a truth file: `clips`, each with `start_s`, `end_s`, `song` and `n_dancers`."""
+    return [KnownClip(c["start_s"], c["end_s"], c["song"], c["n_dancers"]) for c in truth["clips"]]
+
+
+def score(found: Sequence[KnownClip], truth: Mapping[str, Any], tolerance_frames: float = 2.0) -> dict[str, Any]:
+    """Agreement of one compilation's proposals with its truth file, in plain numbers.
+
+    Args:
+        truth: `fps`, `duration_s`, `clips` (see `true_clips`), `transitions` (each with `at_s`) and `non_clips` (each
+            with `start_s` and `end_s`): a stretch that is no clip counts as taken for one from half a second on.
+        tolerance_frames: of cuts; half a frame more is allowed for rounded times.
+    """
+    true = true_clips(truth)
+    tolerance = (tolerance_frames + 0.5) / truth["fps"]
+    cuts = cut_agreement(found, [t["at_s"] for t in truth["transitions"]], truth["duration_s"], tolerance)
+    pairs = match_clips(found, true)
+    songs = pair_agreement(found, true, pairs)
+    right, known = dancers_right(found, true, pairs)
+    cards = truth.get("non_clips", [])
+    as_clips = sum(any(min(c.end_s, n["end_s"]) - max(c.start_s, n["start_s"]) > 0.5 for c in found) for n in cards)
+    return {
+        "cuts": cuts._asdict() | {"precision": cuts.precision, "recall": cuts.recall},
+        "same_song_pairs": songs._asdict() | {"precision": songs.precision, "recall": songs.recall, "f1": songs.f1},
+        "clips_found": len(pairs),
+        "clips": len(true),
+        "dancers_right": right,
+        "dancers_known": known,
+        "cards": len(cards),
+        "cards_taken_for_clips": as_clips,
+    }
 
 
 def _overlap(a: KnownClip, b: KnownClip) -> float:
