@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     {"cli", "__main__"},
     {"pipeline", "curate", "benchmark"},
-    {"synthetic", "reading", "pose"},
+    {"synthetic", "reading", "pose", "visual"},
     {"annotations_import", "foreign_clips", "foreign_table", "released"},
     {"splits", "annotations", "content_box"},
     {"media", "table_rules"},

@@ -200,6 +200,27 @@ def test_near_duplicates_may_come_from_a_function_and_without_similarity():
     assert finding.message == "songs 0 and 2 sound the same and are in train and test: give them one id, or one split"
 
 
+def test_a_clip_that_is_there_twice_is_a_leak_across_splits_and_a_warning_within():
+    splits = splits_of(train=[0, 1], test=[2])
+    twice = [(1, 0, "mirrored"), (3, 2), (2, 3, "again"), (2, 2)]
+    findings = audit_splits(CLIPS, splits, [(1, 2)], twice)
+    assert [(f.kind, f.severity, f.song_ids, f.clip_ids) for f in findings] == [
+        ("near_duplicate_across_splits", "error", (1, 2), (2, 3)),
+        ("clip_twice_across_splits", "error", (1, 2), (2, 3)),
+        ("clip_twice_within_split", "warning", (0,), (0, 1)),
+    ]
+    assert findings[1].message == (
+        "clips 2 and 3 are one clip and are in train and test: remove one of them, or give their songs one split"
+    )
+    assert findings[2].message == "clips 0 and 1 are one clip (mirrored): remove one of them"
+
+
+def test_a_clip_that_is_there_twice_crosses_by_its_own_split_too():
+    clips = CLIPS.assign(split=["train", "test", "train", "test"])
+    kinds = [finding.kind for finding in audit_splits(clips, splits_of(train=[0, 1], test=[2]), None, [(0, 1)])]
+    assert kinds == ["clip_in_two_splits", "clip_twice_across_splits"]
+
+
 def test_counts_leave_out_a_split_without_songs():
     assert count_splits(CLIPS, splits_of(train=[0, 1], test=[2])) == {
         "train": {"songs": 2, "clips": 3, "compilations": 1},

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tiktok_dm.annotations import Annotations, count, write_annotations
-from tiktok_dm.errors import UserError
+from tiktok_dm.errors import DiskFull, UserError, is_no_room
 from tiktok_dm.foreign_clips import ForeignClips
 from tiktok_dm.foreign_table import ForeignTable, match_columns, read_foreign_table
 from tiktok_dm.released import Difference, compare_with_released, released_annotations
@@ -133,7 +133,13 @@ def fetch_annotations(
     """
     out = Path(out)
     _refuse_overwriting(out, overwrite)
-    file = _download(file_id, out.with_name(out.name + ".download"), timeout_s, retries)
+    file = download_from_drive(
+        file_id,
+        out.with_name(out.name + ".download"),
+        then="give it to `tiktok-dm annotations import FILE --out DIR`",
+        timeout_s=timeout_s,
+        retries=retries,
+    )
     return import_annotations(
         file,
         out,
@@ -146,23 +152,39 @@ def fetch_annotations(
     )
 
 
-def _download(file_id: str, folder: Path, timeout_s: float, retries: int) -> Path:
+def download_from_drive(
+    file_id: str, folder: Path, *, then: str, timeout_s: float = 30.0, retries: int = 2, resume: bool = False
+) -> Path:
+    """Download a file that is shared on Google Drive into `folder`, under the name it has there.
+
+    Args:
+        file_id: its id, or a link with the id in it.
+        then: what to do with a file that was saved by hand, for the sentence that says so.
+        resume: go on with a part that an earlier call left, and keep a file of that name that is there.
+
+    Raises:
+        UserError: it cannot be downloaded; the sentence says how to do it by hand.
+        DiskFull: it did not fit.
+    """
     import gdown
     import requests
     from gdown.exceptions import DownloadError, FileURLRetrievalError
 
     if match := re.search(r"(?:/d/|[?&]id=)([A-Za-z0-9_-]{10,100})", file_id):
         file_id = match[1]
-    by_hand = (
-        f"open https://drive.google.com/file/d/{file_id}/view in a browser, save the file, and give it to "
-        "`tiktok-dm annotations import FILE --out DIR`"
-    )
+    by_hand = f"open https://drive.google.com/file/d/{file_id}/view in a browser, save the file, and {then}"
     if not re.fullmatch(r"[A-Za-z0-9_-]{10,100}", file_id):
         raise UserError(f"{file_id!r} is not the id of a Google Drive file: copy it from the file's link")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         got = gdown.download(
-            id=file_id, output=f"{folder}/", quiet=True, use_cookies=False, timeout=timeout_s, retries=retries
+            id=file_id,
+            output=f"{folder}/",
+            quiet=True,
+            use_cookies=False,
+            timeout=timeout_s,
+            retries=retries,
+            resume=resume,
         )
     except FileURLRetrievalError:
         reason = "Google Drive does not hand the file out (it is not shared, or too many people fetched it today)"
@@ -179,6 +201,8 @@ def _download(file_id: str, folder: Path, timeout_s: float, retries: int) -> Pat
     except (KeyError, AssertionError):  # an answer that gdown does not foresee
         reason = "Google Drive gave an answer that is not a file"
     except OSError as error:
+        if is_no_room(error):
+            raise DiskFull(f"no room left in {folder} for the download: make room there, then try again") from error
         raise UserError(f"{folder} cannot be written ({error.strerror}): give another folder") from error
     else:
         return Path(str(got))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-annotations_app = typer.Typer(help="Check, import and fetch annotations.", no_args_is_help=True)
+annotations_app = typer.Typer(help="Check, import, export and fetch annotations.", no_args_is_help=True)
 app.add_typer(annotations_app, name="annotations")
 evaluate_cli.register(app)
 baselines_cli.register(app)
@@ -74,6 +75,14 @@ def build(
     workers: Annotated[int | None, typer.Option(help="Processes; all cores by default.", min=1)] = None,
     executor: Annotated[str, typer.Option(help="Where stages run: local or ray.")] = "local",
     pose: Annotated[str, typer.Option(help="Pose estimator.")] = "mediapipe",
+    visual: Annotated[
+        str | None, typer.Option(help="Also visual features of each segment: i3d, or a video model's hub id.")
+    ] = None,
+    visual_weights: Annotated[
+        list[Path] | None, typer.Option(help="Folder or files with the weights for --visual; repeatable.")
+    ] = None,
+    visual_flow: Annotated[str, typer.Option(help="Optical flow for --visual i3d: tvl1, or raft for a GPU.")] = "tvl1",
+    device: Annotated[str, typer.Option(help="Where networks for --visual run: auto, cpu, cuda, ...")] = "auto",
     only: Annotated[list[str] | None, typer.Option(help="clip:3-7, compilation:0, song:4; repeatable.")] = None,
     max_height: Annotated[
         int | None, typer.Option(help="Of downloads and stored clips, in px; 0 keeps the source's.", min=0)
@@ -104,8 +113,10 @@ def build(
     from tiktok_dm.pipeline.plan import Parameters
     from tiktok_dm.pipeline.poses import PosesParams
     from tiktok_dm.pipeline.segment import SegmentParams
+    from tiktok_dm.pipeline.visual import VisualParams, extractor_of
     from tiktok_dm.pose.estimator import get_estimator
     from tiktok_dm.synthetic import DemoParams
+    from tiktok_dm.visual.extractor import VisualSource
 
     if out is None:
         raise UserError("say where the dataset goes: --out FOLDER")
@@ -116,6 +127,12 @@ def build(
     if cookies is not None and not cookies.is_file():
         raise UserError(f"the cookies file {cookies} does not exist: give the file that your browser's export wrote")
     get_estimator(pose)
+    seen = VisualParams(extractor=visual, flow=visual_flow) if visual else None
+    weights = VisualSource(tuple(visual_weights or ()), device)
+    if seen is None and visual_weights:
+        raise UserError("--visual-weights goes with --visual: say which features, for instance --visual i3d")
+    if seen is not None:
+        extractor_of(seen, weights)
     height = max_height or None
     options = builds.BuildOptions(
         out=out,
@@ -128,6 +145,7 @@ def build(
             seed=seed,
             segment=SegmentParams(max_height=height),
             poses=PosesParams(estimator=pose),
+            visual=seen,
         ),
         acquire=AcquireParams(
             max_bytes=round(max_gigabytes * 2**30),
@@ -144,6 +162,7 @@ def build(
         keep_work=keep_work,
         retry_gone=retry_gone,
         quiet=as_json,
+        visual=weights,
     )
     if dry_run:
         plan = builds.plan_build(options)
@@ -160,7 +179,7 @@ def build(
             return _print_json(result)
         sys.stdout.write(plan.lines())
         cost = plan.cost()
-        cpu = cost["cpu_s_segment"] + cost["cpu_s_poses"] + cost["cpu_s_music"]
+        cpu = sum(seconds for name, seconds in cost.items() if name.startswith("cpu_s_"))
         print(
             f"{plan.name}: {len(plan.buildable)} of {len(plan.clips)} clips can be built, {cost['video_s']:.0f} s of "
             f"video from {len(plan.sources)} compilations, {cost['downloads']:.0f} to download. About {cpu / 60:.1f} "
@@ -249,6 +268,47 @@ def demo_segments(
     return None
 
 
+@app.command("import-preprocessed")
+def import_preprocessed(
+    out: Annotated[Path, typer.Option(help="The dataset's folder.")],
+    root: Annotated[
+        Path | None, typer.Option(help="Folder with motion_s2, video_s2, audio_s2; with --fetch, for the downloads.")
+    ] = None,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Get the archives from Google Drive first.")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Exit with 0 though segments were left out.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn the authors' preprocessed archives into a dataset of segments, ready to train on without any video."""
+    from tiktok_dm.pipeline.preprocessed import import_preprocessed as run
+    from tiktok_dm.pipeline.preprocessed_fetch import fetch_archives
+    from tiktok_dm.pipeline.progress import BuildProgress
+
+    if root is None and not fetch:
+        raise UserError("say where the unpacked archives are: --root FOLDER; or get them first: --fetch")
+    root = root or out.with_name(out.name + ".download")
+    with BuildProgress(quiet=as_json) as bars:
+        if fetch:
+            root = fetch_archives(root, tell=bars.say)
+
+        def tell(done: int, total: int, what: str) -> None:
+            bars.expect("segments", total)
+            bars.advance("segments", what)
+
+        made = run(root, out, progress=tell)
+    if as_json:
+        _print_json({"out": str(out), **made.counts, "report": made.report})
+    else:
+        for sentence in made.sentences():
+            print(sentence)
+        for name, part in made.counts["splits"].items():
+            print(f"{name}: {part['segments']:,} segments of {part['clips']} clips, {part['songs']} songs")
+        print(f"{out}: {made.counts['bytes'] / 1e6:.0f} MB" + (", unchanged" if made.counts["unchanged"] else ""))
+    if not (made.complete or allow_missing):
+        raise typer.Exit(SOME_FAILED)
+
+
 @app.command()
 def verify(out: Dataset, as_json: Json = False) -> None:
     """Check a dataset: checksums, schema, split, and that picture and sound agree."""
@@ -314,6 +374,10 @@ def split(
     audit: Annotated[
         bool, typer.Option("--audit", help="Look for leaks in the existing split; write nothing.")
     ] = False,
+    media: Annotated[
+        Path | None, typer.Option(help="With --audit: compilations, to hear equal songs and see equal clips.")
+    ] = None,
+    dataset: Annotated[Path | None, typer.Option(help="With --audit: the same in a built dataset.")] = None,
     as_json: Json = False,
 ) -> None:
     """Split a dataset by song: whole songs, balanced in clips and compilations; or audit a split for leaks."""
@@ -326,19 +390,32 @@ def split(
             raise UserError(
                 f"{folder} has no split to look at: give --splits FILE, or make one with `tiktok-dm split {folder}`"
             )
-        findings = song_splits.audit_splits(annotations.clips, annotations.splits)
+        heard: dict[str, Any] = {}
+        if media is not None or dataset is not None:
+            listened = _audit_sound(annotations, media, dataset, as_json)
+            findings, heard = listened.findings, {"heard": listened.heard, "notes": listened.notes}
+        else:
+            findings = song_splits.audit_splits(annotations.clips, annotations.splits)
         leaks = [finding for finding in findings if finding.severity == "error"]
         counts = song_splits.count_splits(annotations.clips, annotations.splits)
         if as_json:
-            _print_json({"ok": not leaks, "findings": [str(f) for f in findings], "counts": counts})
+            details = [asdict(finding) for finding in findings]
+            shown = [str(finding) for finding in findings]
+            _print_json({"ok": not leaks, "findings": shown, "details": details, "counts": counts, **heard})
         else:
             for finding in findings:
                 print(finding)
+            for note in heard.get("notes", ()):
+                print(f"note: {note}")
             _print_counts(counts)
+            if heard:
+                print(f"{heard['heard']} of {len(annotations.clips)} clips compared by sound and picture")
             print("no leak found" if not leaks else f"{len(leaks)} leaks")
         if leaks:
             raise typer.Exit(1)
         return
+    if media is not None or dataset is not None:
+        raise UserError("--media and --dataset belong to --audit: a split is made from the annotations alone")
     table = song_splits.assign_splits(annotations.clips, test_fraction, seed, validation_fraction)
     path = out or folder / "splits.csv"
     write_splits(table, path)
@@ -348,6 +425,19 @@ def split(
     else:
         _print_counts(counts)
         print(f"written: {path}")
+
+
+def _audit_sound(annotations: Any, media: Path | None, dataset: Path | None, quiet: bool) -> Any:
+    from tiktok_dm.curate.sound_audit import audit_sound
+    from tiktok_dm.pipeline.progress import BuildProgress
+
+    with BuildProgress(quiet=quiet) as bars:
+
+        def tell(done: int, total: int, what: str) -> None:
+            bars.expect("clips", total)
+            bars.advance("clips", what)
+
+        return audit_sound(annotations, media=media, dataset=dataset, progress=tell)
 
 
 @annotations_app.command("check")
@@ -381,25 +471,54 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over annotat
 Compare = Annotated[bool, typer.Option(help="Compare with the 445 released clips.")]
 
 
+@annotations_app.command("export")
+def annotations_export(
+    folder: Annotated[Path, typer.Argument(help="Folder with annotations or proposals.", metavar="DIR")],
+    format: Annotated[str, typer.Option("--format", help="label-studio or elan.")],
+    out: Annotated[Path, typer.Option(help="Folder for the export.")],
+    media: Annotated[Path | None, typer.Option(help="Folder with the compilations: for frame rates and links.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second where no file tells (Label Studio).")] = None,
+    video_prefix: Annotated[
+        str | None, typer.Option(help="Put before a file's name (Label Studio); /data/local-files/?d= by default.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over an export that is there already.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write annotations for Label Studio or ELAN, with the proposals' confidences and reasons."""
+    from tiktok_dm.curate.exchange import export_annotations
+
+    options = {"media": media, "fps": fps, "video_prefix": video_prefix, "overwrite": overwrite}
+    _print_import(export_annotations(folder, format, out, **options), as_json)  # type: ignore[arg-type]
+
+
 @annotations_app.command("import")
 def annotations_import(
-    file: Annotated[Path, typer.Argument(help="csv, tsv or xlsx.", metavar="FILE")],
+    file: Annotated[
+        Path, typer.Argument(help="csv, tsv, xlsx; or what came back: .eaf, a folder of them, .json.", metavar="FILE")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the annotations.")],
     column: Column = None,
     ignore: Ignore = None,
     sheet: Sheet = None,
     compare: Compare = True,
+    base: Annotated[Path | None, typer.Option(help="The annotations that an .eaf or .json was exported from.")] = None,
+    drop_missing: Annotated[
+        bool, typer.Option("--drop-missing", help="With --base: remove clips that did not come back.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Turn the authors' annotation file into annotations, and compare it with the 445 released clips."""
+    """Turn the authors' annotation file, or a corrected export, into annotations."""
     from tiktok_dm.annotations_import import import_annotations
+    from tiktok_dm.curate.exchange import comes_from_a_tool, import_exported
 
+    if base is not None or comes_from_a_tool(file):
+        return _print_import(import_exported(file, base, out, drop_missing=drop_missing, overwrite=overwrite), as_json)
     columns = _pairs(column)
     result = import_annotations(
         file, out, columns=columns, ignore=ignore or (), sheet=sheet, compare=compare, overwrite=overwrite
     )
-    _print_import(result, as_json)
+    return _print_import(result, as_json)
 
 
 @annotations_app.command("fetch")

@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 _ARRAY = re.compile(r"(\w+)\[([^\]]*)\]")
 
 
-def features(config: str) -> Features:
+def features(config: str, columns: Mapping[str, tuple[str, str]] | None = None) -> Features:
     """The `datasets` types of the columns of a configuration, `clips` or `segments`, made from the schema's.
+
+    Args:
+        columns: name to (kind, meaning), where they are not the schema's own for this configuration.
 
     Raises:
         UserError: no such configuration.
@@ -38,7 +41,7 @@ def features(config: str) -> Features:
         raise UserError(f"there is no configuration {config!r} in a dataset: the configurations are {known}")
     from datasets import Features
 
-    return Features({name: _feature(kind) for name, (kind, _) in DATASET_COLUMNS[config].items()})
+    return Features({name: _feature(kind) for name, (kind, _) in (columns or DATASET_COLUMNS[config]).items()})
 
 
 def _feature(kind: str) -> Any:

@@ -250,3 +250,23 @@ SEGMENT_COLUMNS: dict[str, tuple[str, str]] = {
 }
 
 DATASET_COLUMNS = {"clips": CLIP_COLUMNS, "segments": SEGMENT_COLUMNS}
+
+# Columns that a dataset's segments have only where it was made with them, after the others.
+EXTRA_SEGMENT_COLUMNS: dict[str, tuple[str, str]] = {
+    "visual": ("float32[2048]", "features of the segment's picture: of RGB 1,024, of optical flow 1,024"),
+}
+
+
+def segment_columns(visual: int = 0, method: str = "") -> dict[str, tuple[str, str]]:
+    """Columns of a dataset's segments.
+
+    Args:
+        visual: length of the visual features; 0 for a dataset without them.
+        method: how those were made, in words.
+    """
+    if not visual:
+        return SEGMENT_COLUMNS
+    kind, meaning = EXTRA_SEGMENT_COLUMNS["visual"]
+    if method or kind != f"float32[{visual}]":
+        meaning = "features of what is seen in the segment" + (f": {method}" if method else "")
+    return {**SEGMENT_COLUMNS, "visual": (f"float32[{visual}]", meaning)}

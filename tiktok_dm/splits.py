@@ -1,7 +1,8 @@
 """Splits of whole songs, balanced in clips and compilations; and the audit that finds leaks between splits.
 
 For tables of clips, whether annotated or out of a built dataset. Not for files (`tiktok_dm.annotations`), and not for
-hearing whether two songs are the same: such pairs are found elsewhere and given to `audit_splits`.
+hearing whether two songs are the same, or seeing whether two clips are: such pairs are found elsewhere
+(`tiktok_dm.curate.sound_audit`) and given to `audit_splits`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _RESTARTS = 8
 _SWAP_LIMIT = 250_000  # pairs of songs looked at in one step; above it, swaps are left out
 
 SongPairs = Iterable[Sequence]
+ClipPairs = Iterable[Sequence]
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,9 @@ class Finding:
     """One thing an audit found.
 
     Args:
-        kind: `song_in_two_splits`, `clip_in_two_splits`, `near_duplicate_across_splits`, `song_without_split`,
-            `clip_without_song`, `unknown_split`, `unknown_song`, `empty_split` or `near_duplicate_within_split`.
+        kind: `song_in_two_splits`, `clip_in_two_splits`, `near_duplicate_across_splits`, `clip_twice_across_splits`,
+            `song_without_split`, `clip_without_song`, `unknown_split`, `unknown_song`, `empty_split`,
+            `near_duplicate_within_split` or `clip_twice_within_split`.
         severity: `error` where what a model hears in training is tested too, or a clip has no place; else `warning`.
         message: what it is and what to do, in one sentence.
         song_ids, clip_ids: whom it concerns.
@@ -183,6 +186,7 @@ def audit_splits(
     clips: pd.DataFrame,
     splits: pd.DataFrame,
     near_duplicates: SongPairs | Callable[[pd.DataFrame], SongPairs] | None = None,
+    twice: ClipPairs | None = None,
 ) -> list[Finding]:
     """Look for leaks between splits, and for clips and songs without a place.
 
@@ -193,6 +197,8 @@ def audit_splits(
         near_duplicates: pairs `(song_id, song_id)` or `(song_id, song_id, similarity 0..1)` of songs that sound the
             same under two ids; or a function of `clips` that gives them, such as a comparison of fingerprints. None:
             not looked for.
+        twice: pairs `(clip_id, clip_id)` or `(clip_id, clip_id, how alike in words)` of clips that are one dance to
+            one stretch of music, twice in the table. None: not looked for.
 
     Returns:
         Errors first (of them, what crosses splits first), then warnings; empty when all is well.
@@ -231,7 +237,8 @@ def audit_splits(
             message = f"clip {clip} is in {_listed(held)}: its own split, its songs' and its doubles' must be one"
             findings.append(Finding("clip_in_two_splits", "error", message, songs, (clip,)))
     across, inside = _near_duplicates(clips, near_duplicates, of_song, songs_of_clips)
-    findings += across
+    twice_across, twice_inside = _twice(twice, clip_splits, clip_songs)
+    findings += across + twice_across
     for song, mine in sorted(songs_of_clips.items()):
         if song not in of_song:
             message = f"song {song} has {_many(len(mine), 'clip')} but no split: add a line for it"
@@ -250,7 +257,7 @@ def audit_splits(
     for split in SPLITS[:2]:
         if split not in filled:
             findings.append(Finding("empty_split", "warning", f"no clip is in {split}: give it some songs"))
-    return findings + inside
+    return findings + inside + twice_inside
 
 
 def _near_duplicates(
@@ -276,6 +283,28 @@ def _near_duplicates(
         else:
             message = f"{alike} under two ids: give them one id"
             inside.append(Finding("near_duplicate_within_split", "warning", message, (a, b), mine))
+    return across, inside
+
+
+def _twice(
+    pairs: ClipPairs | None, clip_splits: dict[int, set[str]], clip_songs: dict[int, set[int]]
+) -> tuple[list[Finding], list[Finding]]:
+    across, inside = [], []
+    found: dict[tuple[int, int], str] = {}
+    for pair in pairs or ():
+        a, b = sorted((int(pair[0]), int(pair[1])))
+        if a != b:
+            found.setdefault((a, b), str(pair[2]) if len(pair) > 2 else "")
+    for (a, b), how in sorted(found.items()):
+        names = clip_splits.get(a, set()) | clip_splits.get(b, set())
+        songs = _ids(clip_songs.get(a, set()) | clip_songs.get(b, set()))
+        alike = f"clips {a} and {b} are one clip" + (f" ({how})" if how else "")
+        if len(names) > 1:
+            message = f"{alike} and are in {_listed(names)}: remove one of them, or give their songs one split"
+            across.append(Finding("clip_twice_across_splits", "error", message, songs, (a, b)))
+        else:
+            message = f"{alike}: remove one of them"
+            inside.append(Finding("clip_twice_within_split", "warning", message, songs, (a, b)))
     return across, inside
 
 

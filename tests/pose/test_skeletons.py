@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from tiktok_dm import schema
-from tiktok_dm.pose.skeletons import BLAZEPOSE_33, BODY_25, COCO_17, HALPE_26, SKELETONS, Skeleton, mirror, to_body_25
+from tiktok_dm.pose.skeletons import (
+    BLAZEPOSE_33,
+    BODY_25,
+    COCO_17,
+    HALPE_26,
+    SKELETONS,
+    SMPL_24,
+    Skeleton,
+    convert,
+    mirror,
+    to_body_25,
+)
 
 ALL = list(SKELETONS.values())
 
@@ -124,3 +135,109 @@ def test_mirroring_swaps_the_sides_and_turns_the_picture() -> None:
     assert turned[7].tolist() == [89, 20, 0.5]
     assert turned[0].tolist() == [0, 5, 1]
     assert not turned[4].any()
+
+
+# ------------------------------------------------------------------------------------------------ between all of them
+
+PAIRS = [(a, b) for a in ALL for b in ALL]
+PAIR_IDS = [f"{a.name} to {b.name}" for a, b in PAIRS]
+
+# Worked by hand: what the target has and the source can give, for every pair of different skeletons. "Given" joints
+# are named as in the target; middles are told apart.
+_FACE = {"nose", "left_eye", "right_eye", "left_ear", "right_ear"}
+_LIMBS = {f"{side}_{j}" for side in ("left", "right") for j in ["shoulder", "elbow", "wrist", "hip", "knee", "ankle"]}
+_HEELS = {"left_heel", "right_heel"}
+_BIG = {"left_big_toe", "right_big_toe"}
+_INDEX = {"left_foot_index", "right_foot_index"}
+_SMALL = {"left_small_toe", "right_small_toe"}
+_TRUNK = {"neck", "mid_hip"}
+_SMPL_TRUNK = {"neck", "pelvis"}
+GIVEN: dict[tuple[str, str], tuple[set[str], set[str]]] = {
+    ("BODY_25", "BlazePose-33"): (_FACE | _LIMBS | _HEELS | _INDEX, set()),
+    ("BODY_25", "COCO-17"): (_FACE | _LIMBS, set()),
+    ("BODY_25", "Halpe-26"): (_FACE | _LIMBS | _HEELS | _BIG | _SMALL | _TRUNK, set()),
+    ("BODY_25", "SMPL-24"): (_LIMBS | _SMPL_TRUNK, set()),
+    ("BlazePose-33", "BODY_25"): (_FACE | _LIMBS | _HEELS | _BIG, _TRUNK),
+    ("BlazePose-33", "COCO-17"): (_FACE | _LIMBS, set()),
+    ("BlazePose-33", "Halpe-26"): (_FACE | _LIMBS | _HEELS | _BIG, _TRUNK),
+    ("BlazePose-33", "SMPL-24"): (_LIMBS, _SMPL_TRUNK),
+    ("COCO-17", "BODY_25"): (_FACE | _LIMBS, _TRUNK),
+    ("COCO-17", "BlazePose-33"): (_FACE | _LIMBS, set()),
+    ("COCO-17", "Halpe-26"): (_FACE | _LIMBS, _TRUNK),
+    ("COCO-17", "SMPL-24"): (_LIMBS, _SMPL_TRUNK),
+    ("Halpe-26", "BODY_25"): (_FACE | _LIMBS | _HEELS | _BIG | _SMALL | _TRUNK, set()),
+    ("Halpe-26", "BlazePose-33"): (_FACE | _LIMBS | _HEELS | _INDEX, set()),
+    ("Halpe-26", "COCO-17"): (_FACE | _LIMBS, set()),
+    ("Halpe-26", "SMPL-24"): (_LIMBS | _SMPL_TRUNK, set()),
+    ("SMPL-24", "BODY_25"): (_LIMBS | _TRUNK, set()),
+    ("SMPL-24", "BlazePose-33"): (_LIMBS, set()),
+    ("SMPL-24", "COCO-17"): (_LIMBS, set()),
+    ("SMPL-24", "Halpe-26"): (_LIMBS | _TRUNK, set()),
+}
+
+
+def test_smpl_is_a_tree_from_the_pelvis_in_the_published_order() -> None:
+    known = {0: "pelvis", 3: "spine1", 7: "left_ankle", 10: "left_foot", 12: "neck", 14: "right_collar", 15: "head"}
+    known |= {16: "left_shoulder", 19: "right_elbow", 20: "left_wrist", 23: "right_hand"}
+    assert {k: SMPL_24.joints[k] for k in known} == known
+    parents = {child: parent for parent, child in SMPL_24.edges}
+    assert [parents[k] for k in range(1, 24)] == [
+        0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS, ids=PAIR_IDS)
+def test_every_pair_gives_what_it_can_and_nothing_else(source: Skeleton, target: Skeleton) -> None:
+    pose = np.zeros((len(source.joints), 3), np.float32)
+    pose[:, 0] = 100 + np.arange(len(pose))
+    pose[:, 1] = 2 * pose[:, 0]
+    pose[:, 2] = 0.5 + np.arange(len(pose)) / 100
+    out = convert(pose, source, target)
+    assert out.shape == (len(target.joints), 3)
+    if source is target:
+        assert (out == pose).all()
+        return
+    given, middles = GIVEN[source.name, target.name]
+    assert {target.joints[k] for k in np.flatnonzero(out[:, 2])} == given | middles
+    other_names = {"left_foot_index": "left_big_toe", "right_foot_index": "right_big_toe", "pelvis": "mid_hip"}
+    other_names |= {b: a for a, b in other_names.items()}
+    for name in given:
+        origin = name if name in source.joints else other_names[name]
+        assert (out[target.index(name)] == pose[source.index(origin)]).all(), name
+    for name in middles:
+        sides = ("left_shoulder", "right_shoulder") if name == "neck" else ("left_hip", "right_hip")
+        a, b = (pose[source.index(side)] for side in sides)
+        assert out[target.index(name)].tolist() == [*((a[:2] + b[:2]) / 2).tolist(), min(a[2], b[2])], name
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS, ids=PAIR_IDS)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_there_and_back(source: Skeleton, target: Skeleton, data: st.DataObject) -> None:
+    pose = data.draw(poses(source))
+    there = convert(pose, source, target)
+    back = convert(there, target, source)
+    # A joint comes back as it was, or is missing; only a neck or mid-hip that was missing may come back as a middle.
+    middle = np.array([joint in ("neck", "mid_hip", "pelvis") for joint in source.joints])
+    missing = back[..., 2] == 0
+    assert ((back == pose).all(-1) | missing | middle).all()
+    assert (back[pose[..., 2] > 0][:, 2] <= pose[pose[..., 2] > 0][:, 2]).all() or middle.any()
+    # Whatever once was converted stays as it is, however often it goes there and back.
+    np.testing.assert_array_equal(convert(convert(back, source, target), target, source), back)
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS, ids=PAIR_IDS)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_between_all_mirroring_commutes_and_no_confidence_grows(
+    source: Skeleton, target: Skeleton, data: st.DataObject
+) -> None:
+    pose = data.draw(poses(source))
+    out = convert(pose, source, target)
+    assert out.dtype == np.float32
+    assert (out[out[..., 2] == 0] == 0).all()
+    np.testing.assert_array_equal(mirror(out, 1000, target), convert(mirror(pose, 1000, source), source, target))
+    # Losing confidence in the source never gives more in the target, and no person gets more than it had.
+    assert (convert(pose * np.float32([1, 1, 0.5]), source, target)[..., 2] <= out[..., 2]).all()
+    assert (out[..., 2].max(-1, initial=0) <= pose[..., 2].max(-1, initial=0)).all()
+    assert not convert(np.zeros_like(pose), source, target).any()

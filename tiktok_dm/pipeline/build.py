@@ -24,6 +24,7 @@ from tiktok_dm.pipeline.plan import Parameters, Plan, make_plan, parse_only
 from tiktok_dm.pipeline.progress import BuildProgress
 from tiktok_dm.pipeline.store import Store, canonical_json, write_atomic
 from tiktok_dm.synthetic import DemoParams
+from tiktok_dm.visual.extractor import VisualSource
 
 PLAN, LOCK, LEDGER, TOMBSTONES = "plan.jsonl", "lock.json", "ledger.jsonl", "tombstones.jsonl"
 _FINISHED = "finished.json"
@@ -41,6 +42,7 @@ class BuildOptions:
         only: `clip:3-7`, `compilation:0`, `song:4`.
         keep_work: keep the cut clips in the work folder too, though the dataset holds them.
         retry_gone: ask again for sources that an earlier build found gone.
+        visual: weights and device of the visual features, where the parameters ask for them.
     """
 
     out: Path
@@ -57,6 +59,7 @@ class BuildOptions:
     keep_work: bool = False
     retry_gone: bool = False
     quiet: bool = False
+    visual: VisualSource = field(default_factory=VisualSource)
 
     @property
     def work(self) -> Path:
@@ -115,6 +118,10 @@ def build(options: BuildOptions) -> BuildResult:
 def _build(options: BuildOptions, request: str) -> BuildResult:
     from tiktok_dm.pipeline.executor import make_executor
 
+    if options.parameters.visual is not None:
+        from tiktok_dm.pipeline.visual import extractor_of
+
+        extractor_of(options.parameters.visual, options.visual).check()  # before hours of work, not after
     store = Store(options.work)
     store.clear_unfinished()
     progress = BuildProgress(options.quiet)
@@ -163,6 +170,7 @@ def _run(
         replace(options.acquire, max_height=plan.parameters.max_height),
         restore=restorer(options.out, options.work),
         retry_gone=options.retry_gone,
+        visual_source=options.visual,
     )
     try:
         outcome = scheduler.run()
@@ -269,8 +277,10 @@ def _request_key(options: BuildOptions) -> str:
         return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
     folder = options.annotations
+    visual = {"visual": options.visual.state()} if options.parameters.visual is not None else {}
     text = canonical_json(
         {
+            **visual,
             "version": __version__,
             "packages": {name: _version(name) for name in ("av", "ai-edge-litert", "mediapipe", "librosa", "pyarrow")},
             "parameters": options.parameters,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 STATUSES = ("ok", "filtered", "failed", "gone", "open")
 TEMPLATES = Path(__file__).parent / "templates"
+VISUAL_TEMPLATE = "card_visual.md.j2"  # of datasets with visual features alone
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _SHAPES = {"video": "Video", "audio": "Audio"}
@@ -34,31 +35,47 @@ def card(items: Sequence[ClipItem], meta: DatasetMeta, splits: Sequence[SplitInf
         splits: what was written; a configuration or split without rows is absent from it and from the card.
     """
     by_config = _by_config(splits)
-    return front_matter(items, meta, splits) + environment().get_template("card.md.j2").render(
-        meta=meta,
-        splits=by_config,
-        counts=[_split_counts(items, split) for split in SPLITS if any(item.split == split for item in items)],
-        total=_split_counts(items, None),
-        columns={
-            config: [
-                (name, _SHAPES.get(kind, kind), meaning) for name, (kind, meaning) in DATASET_COLUMNS[config].items()
-            ]
-            for config in by_config
-        },
-        first_split=by_config["clips"][0].split if by_config else "train",
-        sources=_sources(items, meta),
-        pose_models=sorted({(item.pose_model, str(item.poses.get("weights_sha256") or "")) for item in items}),
-        dancers=sorted(Counter(int(item.poses["n_dancers"]) for item in items).items()),
-        tempo=_range([item.music["tempo_bpm"] for item in items]),
-        coverage=statistics.fmean(item.poses["coverage"] for item in items) if items else 0.0,
-        annotated=any(item.n_dancers_annotated is not None for item in items),
-        outcome=outcome(items, meta),
-        missing=missing_table(meta),
-        accuracy=accuracy_table(meta),
+    text = (
+        environment()
+        .get_template("card.md.j2")
+        .render(
+            meta=meta,
+            splits=by_config,
+            counts=[_split_counts(items, split) for split in SPLITS if any(item.split == split for item in items)],
+            total=_split_counts(items, None),
+            columns={
+                config: [
+                    (name, _SHAPES.get(kind, kind), meaning)
+                    for name, (kind, meaning) in (infos[0].columns or DATASET_COLUMNS[config]).items()
+                ]
+                for config, infos in by_config.items()
+            },
+            first_split=by_config["clips"][0].split if by_config else "train",
+            sources=_sources(items, meta),
+            pose_models=sorted({(item.pose_model, str(item.poses.get("weights_sha256") or "")) for item in items}),
+            dancers=sorted(Counter(int(item.poses["n_dancers"]) for item in items).items()),
+            tempo=_range([item.music["tempo_bpm"] for item in items]),
+            coverage=statistics.fmean(item.poses["coverage"] for item in items) if items else 0.0,
+            annotated=any(item.n_dancers_annotated is not None for item in items),
+            outcome=outcome(items, meta),
+            missing=missing_table(meta),
+            accuracy=accuracy_table(meta),
+        )
     )
+    return front_matter(items, meta, splits) + text + _visual_section(items)
 
 
-def front_matter(items: Sequence[ClipItem], meta: DatasetMeta, splits: Sequence[SplitInfo]) -> str:
+def _visual_section(items: Sequence[ClipItem]) -> str:
+    """What the card says of visual features; nothing where there are none."""
+    found = [item.visual for item in items if item.visual is not None]
+    if not found:
+        return ""
+    models = sorted({(f"{v['extractor']} {v['extractor_version']}", v["method"], v["n_features"]) for v in found})
+    files = sorted({(name, sha256) for v in found for name, sha256 in v["weights"].items()})
+    return environment().get_template(VISUAL_TEMPLATE).render(models=models, files=files)
+
+
+def front_matter(items: Sequence[object], meta: DatasetMeta, splits: Sequence[SplitInfo]) -> str:
     """The card's YAML head between its `---` lines: what `datasets` and the hub read."""
     return f"---\n{_yaml(_front_matter(items, meta, _by_config(splits)))}---\n"
 
@@ -177,7 +194,7 @@ def listed(items: Iterable[str]) -> str:
 
 
 def _front_matter(
-    items: Sequence[ClipItem], meta: DatasetMeta, by_config: Mapping[str, Sequence[SplitInfo]]
+    items: Sequence[object], meta: DatasetMeta, by_config: Mapping[str, Sequence[SplitInfo]]
 ) -> dict[str, Any]:
     head: dict[str, Any] = {}
     if meta.license:
@@ -199,7 +216,7 @@ def _front_matter(
                 # `datasets` caches what it opened under the card alone: without this, a dataset whose rows changed and
                 # whose sizes did not would be served from the old copy.
                 "description": "Content " + "-".join(info.sha256[:16] for info in infos),
-                "features": features(config)._to_yaml_list(),
+                "features": features(config, infos[0].columns)._to_yaml_list(),
                 "splits": [
                     {"name": info.split, "num_bytes": info.num_bytes, "num_examples": info.num_examples}
                     for info in infos

@@ -40,10 +40,14 @@ _TOOLS = (
 )
 
 
-def tool_versions() -> dict[str, str]:
-    """Versions of what had a hand in the dataset."""
+# Those that have a hand in visual features alone.
+_VISUAL_TOOLS = ("torch", "scikit-image", "torchvision", "transformers")
+
+
+def tool_versions(visual: bool = False) -> dict[str, str]:
+    """Versions of what had a hand in the dataset; `visual`: also of what visual features are made with."""
     versions = {"tiktok-dm": __version__, "python": ".".join(platform.python_version_tuple()[:2])}
-    for name in _TOOLS:
+    for name in _TOOLS + (_VISUAL_TOOLS if visual else ()):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -80,6 +84,10 @@ def clip_items(plan: Plan, outcome: Outcome, store: Store) -> list[ClipItem]:
                 video=cut / "clip.mp4",
                 audio=cut / "audio.flac",
                 pose=store.folder("poses", state.keys["poses"]) / "poses.npy",
+                visual=state.records.get("visual"),
+                features=store.folder("visual", state.keys["visual"]) / "visual.npy"
+                if "visual" in state.records
+                else None,
             )
         )
     return items
@@ -109,7 +117,7 @@ def lock_table(
             },
         },
         "parameters": json.loads(canonical_json(plan.parameters)),
-        "tools": tool_versions(),
+        "tools": tool_versions(plan.parameters.visual is not None),
         "pose_accuracy": accuracy,
         "songs": songs,
         "sources": {str(key): value for key, value in sorted(outcome.sources.items()) if key in used},
@@ -122,7 +130,7 @@ def lock_table(
                 "annotated_end_s": item.annotated_end_s,
                 "n_dancers_annotated": item.n_dancers_annotated,
                 "keys": outcome.clips[item.clip_id].keys,
-                **{stage: getattr(item, stage) for stage in ("segment", "poses", "music")},
+                **{stage: getattr(item, stage) for stage in outcome.clips[item.clip_id].stages},
             }
             for item in items
         },
@@ -160,6 +168,7 @@ def items_from_dataset(out: Path, lock: Mapping[str, Any], scratch: Path) -> lis
     import numpy as np
 
     items = []
+    seen = _visual_features(out) if any("visual" in found for found in lock["clips"].values()) else {}
     for row in _rows(out, ["clip_id", "video", "audio", "pose"]):
         key = str(row["clip_id"])
         if key not in lock["clips"]:
@@ -172,6 +181,11 @@ def items_from_dataset(out: Path, lock: Mapping[str, Any], scratch: Path) -> lis
         (folder / "audio.flac").write_bytes(row["audio"]["bytes"])
         pose = np.asarray(row["pose"], dtype=np.float32)
         np.save(folder / "poses.npy", pose[:, : found["poses"]["n_dancers"]])
+        features = None
+        if "visual" in found:
+            features = folder / "visual.npy"
+            none = np.zeros((0, found["visual"]["n_features"]), np.float32)
+            np.save(features, np.stack(seen[int(key)]) if int(key) in seen else none)
         items.append(
             ClipItem(
                 clip_id=int(key),
@@ -194,6 +208,8 @@ def items_from_dataset(out: Path, lock: Mapping[str, Any], scratch: Path) -> lis
                 video=folder / "clip.mp4",
                 audio=folder / "audio.flac",
                 pose=folder / "poses.npy",
+                visual=found.get("visual"),
+                features=features,
             )
         )
     return sorted(items, key=lambda item: item.clip_id)
@@ -233,10 +249,20 @@ def restorer(out: Path, work: Path) -> Callable[[str, str | None, Path], bool]:
     return restore
 
 
-def _rows(out: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+def _visual_features(out: Path) -> dict[int, list[Any]]:
+    """The vectors of each clip's segments, in order."""
+    import numpy as np
+
+    found: dict[int, list[tuple[int, Any]]] = {}
+    for row in _rows(out, ["clip_id", "segment_index", "visual"], "segments"):
+        found.setdefault(row["clip_id"], []).append((row["segment_index"], np.asarray(row["visual"], np.float32)))
+    return {clip_id: [vector for _, vector in sorted(rows, key=lambda row: row[0])] for clip_id, rows in found.items()}
+
+
+def _rows(out: Path, columns: list[str], config: str = "clips") -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    for path in sorted((out / "data" / "clips").glob("*.parquet")):
+    for path in sorted((out / "data" / config).glob("*.parquet")):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=1, columns=columns):
                 yield from batch.to_pylist()

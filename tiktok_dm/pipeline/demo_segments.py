@@ -9,9 +9,6 @@ demo that is rendered and built (`pipeline.demo`): give it another seed than tha
 from __future__ import annotations
 
 import importlib.metadata
-import json
-import os
-import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,24 +21,14 @@ from typing import Any
 import numpy as np
 
 from tiktok_dm import __version__, schema
-from tiktok_dm.errors import UserError, is_no_room
-from tiktok_dm.pipeline.export import (
-    CARD,
-    DATA,
-    MANIFEST,
-    ClipItem,
-    DatasetMeta,
-    file_table,
-    segment_rows,
-    write_manifest,
-)
+from tiktok_dm.errors import UserError
+from tiktok_dm.pipeline.export import CARD, DATA, ClipItem, DatasetMeta, segment_rows, write_manifest
+from tiktok_dm.pipeline.segment_set import CONFIG, SHARD_BYTES, write_segment_set
 from tiktok_dm.pipeline.shards import ShardWriter, SplitInfo
-from tiktok_dm.pipeline.store import content_key, no_room
+from tiktok_dm.pipeline.store import content_key
 from tiktok_dm.synthetic import DemoParams
 
 VERSION = 1  # of what this module writes
-CONFIG = "segments"
-_SHARD_MB = 400.0
 _CLIPS_PER_COMPILATION = 16  # as in compilations of short dances
 
 Progress = Callable[[int, int, str], None]
@@ -116,46 +103,14 @@ def write_demo_segments(
     params = params or SegmentSetParams()
     out = Path(out)
     key = _key(params)
-    if (found := _held(out, key)) is not None:
-        return {**found, "unchanged": True}
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there already and holds something else: choose another folder, or remove it first")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        try:
-            beside.chmod(0o755)  # a temporary folder is its owner's alone
-            _write(beside, params, key, workers, progress or (lambda done, total, what: None))
-            if out.exists():
-                out.rmdir()
-            os.rename(beside, out)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-    except OSError as error:
-        if is_no_room(error):
-            raise no_room(out / DATA) from error
-        raise
-    found = _held(out, key)
-    assert found is not None
-    return {**found, "unchanged": False}
+    tell = progress or (lambda done, total, what: None)
+    return write_segment_set(out, key, lambda folder: _write(folder, params, key, workers, tell))
 
 
 def _key(params: SegmentSetParams) -> str:
     """Name of the set's content: it changes with the parameters and with the code and libraries that make it."""
     versions = {name: importlib.metadata.version(name) for name in ("numpy", "pyarrow", "soundfile", "soxr")}
     return content_key("demo_segments", VERSION, params, {"package": __version__, **versions})
-
-
-def _held(out: Path, key: str) -> dict[str, Any] | None:
-    """The counts of the set in `out` if it is the one of this key, whole; else None."""
-    try:
-        manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["export"] != key or manifest["files"] != file_table(out):
-            return None
-        size = sum(entry["bytes"] for entry in manifest["files"].values())
-        return {"name": manifest["name"], **manifest["counts"], "bytes": size}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 # ------------------------------------------------------------------------------------------------------------- songs
@@ -250,7 +205,7 @@ def _write(folder: Path, params: SegmentSetParams, key: str, workers: int, progr
     jobs = _jobs(params)
     splits = [split for split in schema.SPLITS if any(job.split == split for job in jobs)]
     place = folder / DATA / CONFIG
-    writers = {split: ShardWriter(place, CONFIG, split, _SHARD_MB * 2**20) for split in splits}
+    writers = {split: ShardWriter(place, CONFIG, split, SHARD_BYTES) for split in splits}
     items: list[ClipItem] = []
     try:
         for done, (job, (made, rows)) in enumerate(zip(jobs, _run(jobs, workers), strict=True), 1):

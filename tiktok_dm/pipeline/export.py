@@ -23,7 +23,7 @@ import numpy as np
 from tiktok_dm import schema
 from tiktok_dm.errors import is_no_room
 from tiktok_dm.pipeline.shards import ShardWriter, SplitInfo
-from tiktok_dm.pipeline.store import canonical_json, no_room, sha256_file, write_atomic
+from tiktok_dm.pipeline.store import OMITTED, canonical_json, no_room, sha256_file, write_atomic
 
 VERSION = 2  # of what this module writes; a change makes every dataset be written again
 MANIFEST = "manifest.json"
@@ -47,6 +47,9 @@ class ClipItem:
         n_dancers_annotated: None where the annotation says nothing.
         source: link or file name of the compilation.
         video, audio, pose: `clip.mp4`; `audio.flac`, 22,050 Hz mono; `poses.npy`, (frames, dancers, 25, 3) float32.
+        visual: record of the visual stage, where features were asked for: n_windows, n_features, extractor,
+            extractor_version, method, weights.
+        features: `visual.npy`, (segments, n_features) float32.
     """
 
     clip_id: int
@@ -64,6 +67,8 @@ class ClipItem:
     video: Path
     audio: Path
     pose: Path
+    visual: Mapping[str, Any] | None = field(default=None, metadata={OMITTED: True})
+    features: Path | None = field(default=None, metadata={OMITTED: True})
 
     @property
     def n_segments(self) -> int:
@@ -161,14 +166,21 @@ def export_key(items: Iterable[ClipItem], meta: DatasetMeta, max_shard_mb: float
     """SHA-256 that changes whenever the dataset's bytes would: with items, meta, templates, this code, the writer."""
     import pyarrow
 
-    from tiktok_dm.pipeline.card import TEMPLATES
+    from tiktok_dm.pipeline.card import TEMPLATES, VISUAL_TEMPLATE
 
+    items = list(items)
+    visual = any(item.features is not None for item in items)
     digest = hashlib.sha256(canonical_json([VERSION, pyarrow.__version__, max_shard_mb, _plain(meta)]).encode())
     for template in sorted(TEMPLATES.iterdir()):
-        digest.update(template.read_bytes())
+        if visual or template.name != VISUAL_TEMPLATE:
+            digest.update(template.read_bytes())
     for item in items:
-        digest.update(canonical_json({**_plain(item), "video": None, "audio": None, "pose": None}).encode())
+        plain = _plain(item)
+        plain.pop("features", None)
+        digest.update(canonical_json({**plain, "video": None, "audio": None, "pose": None}).encode())
         digest.update(sha256_file(item.pose).encode())
+        if item.features is not None:
+            digest.update(sha256_file(item.features).encode())
     return digest.hexdigest()
 
 
@@ -319,6 +331,9 @@ def segment_rows(item: ClipItem, poses: np.ndarray) -> Iterator[dict[str, Any]]:
     samples = _fit(samples, count * schema.SEGMENT_SAMPLES, slack=schema.SAMPLE_RATE // 20)
     lead = poses[:, 0] if poses.shape[1] else np.zeros((len(poses), schema.N_JOINTS, 3), np.float32)
     lead = _fit(lead, count * schema.SEGMENT_POSES, slack=2)
+    seen = None if item.features is None else np.load(item.features)
+    if seen is not None and len(seen) != count:
+        raise ValueError(f"{len(seen)} visual features of clip {item.clip_id}, which has {count} segments")
     for k in range(count):
         name = schema.segment_id(item.compilation_id, item.song_id, item.clip_id, k + 1)
         part = samples[k * schema.SEGMENT_SAMPLES : (k + 1) * schema.SEGMENT_SAMPLES]
@@ -334,7 +349,24 @@ def segment_rows(item: ClipItem, poses: np.ndarray) -> Iterator[dict[str, Any]]:
             "audio": {"bytes": encode_audio(part, schema.SAMPLE_RATE, "flac"), "path": f"{name}.flac"},
             "motion": motion.reshape(schema.SEGMENT_POSES, schema.N_JOINTS * 3),
             "n_dancers": item.poses["n_dancers"],
+            **({} if seen is None else {"visual": seen[k]}),
         }
+
+
+def visual_columns(items: Sequence[ClipItem]) -> dict[str, tuple[str, str]] | None:
+    """Columns of the segments of clips with visual features; None where they have none.
+
+    Raises:
+        ValueError: some clips have features and others none, or theirs differ in length.
+    """
+    found = {None if item.visual is None else int(item.visual["n_features"]) for item in items}
+    if len(found) > 1:
+        raise ValueError(f"clips with visual features of different lengths: {found}")
+    length = next(iter(found), None)
+    if not length:
+        return None
+    methods = {str(item.visual["method"]) for item in items if item.visual is not None}
+    return schema.segment_columns(length, methods.pop() if len(methods) == 1 else "")
 
 
 def pad_dancers(poses: np.ndarray) -> np.ndarray:
@@ -368,13 +400,14 @@ def write_shards(items: Sequence[ClipItem], folder: Path, *, max_shard_mb: float
     """
     written: list[SplitInfo] = []
     limit = max_shard_mb * 2**20
+    columns = visual_columns(items)
     for split in schema.SPLITS:
         chosen = [item for item in items if item.split == split]
         if not chosen:
             continue
         with (
             ShardWriter(folder / "clips", "clips", split, limit) as clips,
-            ShardWriter(folder / "segments", "segments", split, limit) as segments,
+            ShardWriter(folder / "segments", "segments", split, limit, columns) as segments,
         ):
             for item in chosen:
                 poses = np.load(item.pose)

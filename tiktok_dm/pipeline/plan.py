@@ -16,8 +16,9 @@ from tiktok_dm.pipeline.acquire import find_local
 from tiktok_dm.pipeline.music import MusicParams
 from tiktok_dm.pipeline.poses import PosesParams
 from tiktok_dm.pipeline.segment import SegmentParams
-from tiktok_dm.pipeline.store import canonical_json
-from tiktok_dm.schema import POSE_FPS
+from tiktok_dm.pipeline.store import OMITTED, canonical_json
+from tiktok_dm.pipeline.visual import VisualParams
+from tiktok_dm.schema import POSE_FPS, whole_segments
 
 if TYPE_CHECKING:
     from tiktok_dm.annotations import Annotations
@@ -28,6 +29,7 @@ TIME_BASE = 1_000_000
 # Rough processor seconds on one 2020s server core, from `benchmarks/build.py`; only for the estimate of a dry run.
 _CPU_S_PER_VIDEO_S = {"segment": 0.3, "music": 0.01}
 _CPU_S_PER_DANCER_FRAME = 0.024
+_CPU_S_PER_SEGMENT = {"i3d": 45.0}  # TV-L1 flow and both streams, on a processor
 _BYTES_PER_VIDEO_S = 200_000
 
 
@@ -39,6 +41,7 @@ class Parameters:
         max_height: of downloads and of stored clips, in px; None keeps the source's.
         test_fraction: share of test clips where the annotations bring no split.
         seed: of that split.
+        visual: None leaves visual features out.
     """
 
     max_height: int | None = 720
@@ -47,6 +50,7 @@ class Parameters:
     segment: SegmentParams = field(default_factory=SegmentParams)
     poses: PosesParams = field(default_factory=PosesParams)
     music: MusicParams = field(default_factory=MusicParams)
+    visual: VisualParams | None = field(default=None, metadata={OMITTED: True})
 
 
 @dataclass(frozen=True)
@@ -143,12 +147,17 @@ class Plan:
             ((clip.end_s or 0) - (clip.start_s or 0)) * POSE_FPS * (clip.n_dancers or 1) for clip in self.buildable
         )
         used = {clip.compilation_id for clip in self.buildable}
+        visual = {}
+        if self.parameters.visual is not None:
+            segments = sum(whole_segments((clip.end_s or 0) - (clip.start_s or 0)) for clip in self.buildable)
+            visual["cpu_s_visual"] = round(segments * _CPU_S_PER_SEGMENT.get(self.parameters.visual.extractor, 0), 1)
         return {
             "video_s": round(self.duration_s, 1),
             "frames": round(frames),
             "cpu_s_segment": round(self.duration_s * _CPU_S_PER_VIDEO_S["segment"], 1),
             "cpu_s_poses": round(dancers * _CPU_S_PER_DANCER_FRAME, 1),
             "cpu_s_music": round(self.duration_s * _CPU_S_PER_VIDEO_S["music"], 1),
+            **visual,
             "disk_bytes": round(self.duration_s * _BYTES_PER_VIDEO_S),
             "downloads": sum(1 for s in self.sources if s.file is None and s.url and s.compilation_id in used),
         }

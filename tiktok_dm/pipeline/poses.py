@@ -5,7 +5,7 @@ How people are found and followed is `tiktok_dm.pose`'s matter; here a clip beco
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -45,7 +45,12 @@ class PosesParams:
 
 
 def poses(
-    clip: Path, content_box: tuple[int, int, int, int], duration_s: float, params: PosesParams, out: Path
+    clip: Path,
+    content_box: tuple[int, int, int, int],
+    duration_s: float,
+    params: PosesParams,
+    out: Path,
+    watch: Callable[[Picture], None] | None = None,
 ) -> dict[str, Any]:
     """Estimate the poses of one clip.
 
@@ -55,6 +60,7 @@ def poses(
         duration_s: length of the clip; there are round(duration_s * fps) poses.
         params: estimator and tracker.
         out: existing folder; receives `poses.npy`, (frames, dancers, 25, 3) float32, see `docs/architecture.md`.
+        watch: is shown each picture of the grid as it is decoded, so that another stage needs no pass of its own.
 
     Returns:
         The record: `n_frames`; `n_dancers`, in the array; `n_dancers_at_once`, most in one picture; `coverage`, share
@@ -75,6 +81,8 @@ def poses(
         max_gap=params.max_gap,
     )
     frames: Iterator[tuple[float, Picture]] = islice(media.read_frames(clip, fps=params.fps), n_frames)
+    if watch is not None:
+        frames = _watched(frames, watch)
     found = estimate_poses(frames, content_box, estimator, tracking)
     if found.shape[1] == 0:
         raise Filtered(f"no dancer found in {len(found)} pictures")
@@ -95,6 +103,14 @@ def poses(
         "estimator_version": estimator.version,
         "weights_sha256": estimator.weights_sha256,
     }
+
+
+def _watched(
+    frames: Iterator[tuple[float, Picture]], watch: Callable[[Picture], None]
+) -> Iterator[tuple[float, Picture]]:
+    for time_s, picture in frames:
+        watch(picture)
+        yield time_s, picture
 
 
 def best_frame(poses: NDArray[np.float32]) -> int:

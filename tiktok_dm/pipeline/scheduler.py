@@ -24,10 +24,12 @@ from tiktok_dm.pipeline.ledger import Entry, Ledger, entry_for
 from tiktok_dm.pipeline.plan import Plan, PlannedClip, PlannedSource
 from tiktok_dm.pipeline.progress import BuildProgress
 from tiktok_dm.pipeline.store import Store, content_key
+from tiktok_dm.visual.extractor import VisualSource
 
-# A task's place in the queue. Cuts first, since everything waits for them; then poses, the long ones first; then music,
-# whose tasks are short and fill the workers' last gaps.
-_RANK = {"acquire": 0, "segment": 1, "poses": 2, "music": 3}
+# A task's place in the queue. Cuts first, since everything waits for them; then poses, the long ones first, and visual
+# features where the poses' tasks did not bring them along; then music, whose tasks are short and fill the workers' last
+# gaps.
+_RANK = {"acquire": 0, "segment": 1, "poses": 2, "visual": 3, "music": 4}
 
 
 @dataclass
@@ -35,13 +37,14 @@ class ClipState:
     """What is known of one clip while it passes the stages."""
 
     clip: PlannedClip
+    stages: tuple[str, ...] = ("segment", "poses", "music")
     keys: dict[str, str] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
         """Whether every stage has its record."""
-        return {"segment", "poses", "music"} <= set(self.records)
+        return set(self.stages) <= set(self.records)
 
 
 @dataclass
@@ -60,6 +63,7 @@ class Scheduler:
         restore: `restore(video_sha256, audio_sha256, folder) -> bool` brings back a cut whose files were cleaned away.
         retry_gone: ask again for sources that were found gone by an earlier build.
         on_change: called with the ledger after each item, so that a reader can follow.
+        visual_source: weights and device of the visual features, where the plan asks for them.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Scheduler:
         restore: Callable[[str, str | None, Path], bool] = lambda video, audio, folder: False,
         retry_gone: bool = False,
         on_change: Callable[[Ledger], None] = lambda ledger: None,
+        visual_source: VisualSource | None = None,
     ) -> None:
         self.plan, self.store, self.executor, self.progress = plan, store, executor, progress
         self.acquire_params = acquire_params
@@ -80,11 +85,13 @@ class Scheduler:
         self.ledger = Ledger()
         self.sources: dict[int, dict[str, Any]] = {}
         self.paths: dict[int, Path] = {}
-        self.states = {clip.clip_id: ClipState(clip) for clip in plan.buildable}
+        self.visual_source = visual_source or VisualSource()
+        self.after_cut = ("poses", "music") if plan.parameters.visual is None else ("poses", "visual", "music")
+        self.states = {clip.clip_id: ClipState(clip, ("segment", *self.after_cut)) for clip in plan.buildable}
         self._queue: list[tuple[int, float, int, Callable[..., Any], tuple, Callable[[Future], None]]] = []
         self._running: dict[Future, Callable[[Future], None]] = {}
         self._in_pool: set[Future] = set()
-        self._expected = dict.fromkeys(("segment", "poses", "music"), len(self.states))
+        self._expected = dict.fromkeys(("segment", *self.after_cut), len(self.states))
         self._number = itertools.count()
         self._resting_hosts: dict[str, str] = {}
 
@@ -184,7 +191,7 @@ class Scheduler:
             for state in self._clips_of[source.compilation_id]:
                 reason = f"its compilation {source.compilation_id} is {entry.status}: {entry.reason}"
                 self.ledger.set(Entry(state.clip.item, "acquire", entry.status, reason, entry.error, entry.message))
-                self._expect_fewer("segment", "poses", "music")
+                self._expect_fewer("segment", *self.after_cut)
             return
         folder = record.pop("folder", None)
         self.paths[source.compilation_id] = Path(folder) / record["file"] if folder else Path(str(source.file))
@@ -216,10 +223,14 @@ class Scheduler:
         if record["has_audio"]:
             state.keys["music"] = stages.music_key(record, parameters)
         state.keys["poses"] = stages.poses_key(record, parameters)
-        for stage, run in (("poses", stages.run_poses), ("music", stages.run_music)):
-            key = state.keys.get(stage, "")
-            args = (self.store.root, key, folder, record, parameters)
-            self._push(stage, key, cost, run, args, partial(self._described, state, stage))
+        also: tuple[Any, ...] = ()
+        if "visual" in state.stages:
+            state.keys["visual"] = stages.visual_key(record, parameters, self.visual_source)
+            also = (state.keys["visual"], self.visual_source)
+        args = (self.store.root, state.keys["poses"], folder, record, parameters, *also)
+        self._push("poses", state.keys["poses"], cost, stages.run_poses, args, partial(self._described, state, "poses"))
+        args = (self.store.root, state.keys.get("music", ""), folder, record, parameters)
+        self._push("music", args[1], cost, stages.run_music, args, partial(self._described, state, "music"))
 
     def _described(self, state: ClipState, stage: str, future: Future) -> None:
         if self._failed(state, stage, future):
@@ -227,6 +238,16 @@ class Scheduler:
         state.records[stage] = future.result()
         entry = Entry(state.clip.item, "export", "ok") if state.complete else None
         self._settle(entry, stage, state.clip.item)
+        if stage == "poses" and "visual" in state.stages:
+            self._visual(state)
+
+    def _visual(self, state: ClipState) -> None:
+        """Once a clip has poses, which is when it belongs in the dataset; mostly their task made these features too."""
+        record, key = state.records["segment"], state.keys["visual"]
+        folder = self.store.folder("segment", state.keys["segment"])
+        args = (self.store.root, key, folder, record, self.plan.parameters, self.visual_source)
+        cost = record["duration_s"]
+        self._push("visual", key, cost, stages.run_visual, args, partial(self._described, state, "visual"))
 
     def _failed(self, state: ClipState, stage: str, future: Future) -> bool:
         """Note a clip's error; of several the one of the earliest stage stays, however the tasks were timed."""
@@ -240,7 +261,9 @@ class Scheduler:
         if before is not None and before.status != "ok" and _RANK[before.stage] <= _RANK[stage]:
             entry = before
         if stage == "segment":
-            self._expect_fewer("poses", "music")
+            self._expect_fewer(*self.after_cut)
+        elif stage == "poses" and "visual" in state.stages:
+            self._expect_fewer("visual")
         self._settle(entry, stage)
         return True
 

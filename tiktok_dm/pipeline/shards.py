@@ -23,6 +23,8 @@ from tiktok_dm.schema import DATASET_COLUMNS
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Columns = Mapping[str, tuple[str, str]]  # name -> (kind, meaning), as in `schema`
+
 # A reader fetches whole row groups: small enough for a worker's memory, large enough to compress.
 _GROUP_ROWS = {"clips": 8, "segments": 256}
 _GROUP_BYTES = 48 << 20
@@ -37,6 +39,7 @@ class SplitInfo:
         download_bytes: size of its Parquet files.
         files: their names in the configuration's folder, in order.
         sha256: of the files' checksums, one after the other.
+        columns: name to (kind, meaning), where they are not the schema's own for this configuration.
     """
 
     config: str
@@ -46,6 +49,7 @@ class SplitInfo:
     download_bytes: int
     files: tuple[str, ...]
     sha256: str = ""
+    columns: Columns | None = None
 
 
 class ShardWriter:
@@ -55,13 +59,16 @@ class ShardWriter:
 
     Args:
         max_shard_bytes: of columns in memory; only a single row may be larger.
+        columns: name to (kind, meaning), where they are not the schema's own for this configuration.
     """
 
-    def __init__(self, folder: Path, config: str, split: str, max_shard_bytes: float) -> None:
-        self.folder, self.config, self.split = folder, config, split
+    def __init__(
+        self, folder: Path, config: str, split: str, max_shard_bytes: float, columns: Columns | None = None
+    ) -> None:
+        self.folder, self.config, self.split, self.columns = folder, config, split, columns
         self._max = max_shard_bytes
         self._group_max = min(_GROUP_BYTES, max_shard_bytes)
-        self._features = features(config)
+        self._features = features(config, columns)
         self._rows: list[Mapping[str, Any]] = []
         self._rows_bytes = 0
         self._shards: list[Path] = []
@@ -96,10 +103,12 @@ class ShardWriter:
             os.replace(path, self.folder / name)
             files.append(name)
         paths = [self.folder / name for name in files]
-        num_bytes = arrow_bytes(paths, self.config) if files else 0
+        num_bytes = arrow_bytes(paths, self.config, self.columns) if files else 0
         size = sum(path.stat().st_size for path in paths)
         digest = hashlib.sha256("".join(map(sha256_file, paths)).encode()).hexdigest()
-        return SplitInfo(self.config, self.split, self._num_examples, num_bytes, size, tuple(files), digest)
+        return SplitInfo(
+            self.config, self.split, self._num_examples, num_bytes, size, tuple(files), digest, self.columns
+        )
 
     def _flush(self) -> None:
         if not self._rows:
@@ -108,9 +117,11 @@ class ShardWriter:
             self._close_shard()
         if self._writer is None:
             path = self.folder / f"{self.split}-{len(self._shards):05d}.part"
-            self._writer = _parquet_writer(path, self.config, self._features.arrow_schema)
+            self._writer = _parquet_writer(
+                path, self.columns or DATASET_COLUMNS[self.config], self._features.arrow_schema
+            )
             self._shards.append(path)
-        self._writer.write_table(table(self._rows, self.config), row_group_size=len(self._rows))
+        self._writer.write_table(table(self._rows, self.config, self.columns), row_group_size=len(self._rows))
         self._shard_bytes += self._rows_bytes
         self._rows, self._rows_bytes = [], 0
 
@@ -120,28 +131,28 @@ class ShardWriter:
         self._writer, self._shard_bytes = None, 0
 
 
-def table(rows: Sequence[Mapping[str, Any]], config: str) -> pa.Table:
+def table(rows: Sequence[Mapping[str, Any]], config: str, columns: Columns | None = None) -> pa.Table:
     """Rows as an Arrow table of the configuration's features, arrays without a detour through Python lists."""
     import pyarrow as pa
 
-    schema = features(config).arrow_schema
-    columns = []
+    schema = features(config, columns).arrow_schema
+    arrays = []
     for field in schema:
         values = [row[field.name] for row in rows]
         if isinstance(field.type, pa.ExtensionType):
-            columns.append(pa.ExtensionArray.from_storage(field.type, _nested(values, field.type.storage_type)))
+            arrays.append(pa.ExtensionArray.from_storage(field.type, _nested(values, field.type.storage_type)))
         else:
-            columns.append(pa.array(values, field.type))
-    return pa.Table.from_arrays(columns, schema=schema)
+            arrays.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def arrow_bytes(paths: Sequence[Path], config: str) -> int:
+def arrow_bytes(paths: Sequence[Path], config: str, columns: Columns | None = None) -> int:
     """`num_bytes` of a split's files as `datasets` counts it: by its own writer, fed as its Parquet builder does."""
     import pyarrow as pa
     import pyarrow.dataset
     from datasets.arrow_writer import ArrowWriter
 
-    writer = ArrowWriter(features=features(config), stream=_Nowhere())
+    writer = ArrowWriter(features=features(config, columns), stream=_Nowhere())
     # Without this the whole file is fetched into memory ahead of its batches.
     lazily = pyarrow.dataset.ParquetFileFormat(
         default_fragment_scan_options=pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
@@ -200,11 +211,11 @@ def _nested(arrays: Iterable[np.ndarray], kind: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, values, type=kinds[0])
 
 
-def _parquet_writer(path: Path, config: str, schema: pa.Schema) -> Any:
+def _parquet_writer(path: Path, columns: Columns, schema: pa.Schema) -> Any:
     import pyarrow.parquet
 
-    plain = [name for name, (kind, _) in DATASET_COLUMNS[config].items() if kind in ("string", "int64", "float64")]
-    media = {name for name, (kind, _) in DATASET_COLUMNS[config].items() if kind in ("video", "audio")}
+    plain = [name for name, (kind, _) in columns.items() if kind in ("string", "int64", "float64")]
+    media = {name for name, (kind, _) in columns.items() if kind in ("video", "audio")}
     leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
     arrays = [leaf for leaf in leaves if leaf.split(".")[0] not in media and leaf not in plain]
     return pyarrow.parquet.ParquetWriter(
@@ -213,10 +224,8 @@ def _parquet_writer(path: Path, config: str, schema: pa.Schema) -> Any:
         version="2.6",
         # Media bytes are compressed already.
         compression={leaf: "none" if leaf.split(".")[0] in media else "zstd" for leaf in leaves},
-        use_dictionary=[name for name in plain if DATASET_COLUMNS[config][name][0] == "string"],
-        use_byte_stream_split=[
-            leaf for leaf in arrays if DATASET_COLUMNS[config][leaf.split(".")[0]][0][:5] == "float"
-        ],
+        use_dictionary=[name for name in plain if columns[name][0] == "string"],
+        use_byte_stream_split=[leaf for leaf in arrays if columns[leaf.split(".")[0]][0][:5] == "float"],
         write_statistics=plain,
         write_page_index=True,
     )

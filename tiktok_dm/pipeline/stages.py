@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tiktok_dm.errors import Filtered, MediaError
-from tiktok_dm.pipeline import music, poses, segment
+from tiktok_dm.errors import Filtered, MediaError, UserError
+from tiktok_dm.pipeline import music, poses, segment, visual
 from tiktok_dm.pipeline.plan import Parameters, PlannedClip
 from tiktok_dm.pipeline.store import Store, content_key
+from tiktok_dm.visual.extractor import VisualSource
 
 # A verdict of a stage that is as lasting as an output: kept under the stage's key in the record's place.
 FILTERED = "filtered"
@@ -40,6 +42,19 @@ def music_key(segment_record: Mapping[str, Any], parameters: Parameters) -> str:
     return content_key("music", music.VERSION, parameters.music, {"audio": segment_record["audio_sha256"]})
 
 
+def visual_key(segment_record: Mapping[str, Any], parameters: Parameters, source: VisualSource) -> str:
+    """Key of a clip's visual features: its picture, where to look, the extractor, its parameters and its weights."""
+    assert parameters.visual is not None
+    extractor = visual.extractor_of(parameters.visual, source)
+    inputs = {
+        "video": segment_record["video_sha256"],
+        "content_box": segment_record["content_box"],
+        "duration_s": segment_record["duration_s"],
+        "extractor": [extractor.name, extractor.version, sorted(extractor.weights.items())],
+    }
+    return content_key("visual", visual.VERSION, parameters.visual, inputs)
+
+
 def run_segment(root: Path, key: str, source: Path, clip: PlannedClip, parameters: Parameters) -> dict[str, Any]:
     """Cut one clip; runs in a worker."""
     assert clip.start_s is not None
@@ -50,15 +65,81 @@ def run_segment(root: Path, key: str, source: Path, clip: PlannedClip, parameter
     )
 
 
-def run_poses(root: Path, key: str, folder: Path, record: dict[str, Any], parameters: Parameters) -> dict[str, Any]:
-    """Estimate one clip's poses; runs in a worker."""
+def run_poses(
+    root: Path,
+    key: str,
+    folder: Path,
+    record: dict[str, Any],
+    parameters: Parameters,
+    visual_key: str = "",
+    source: VisualSource | None = None,
+) -> dict[str, Any]:
+    """Estimate one clip's poses; runs in a worker.
+
+    With `visual_key` the same pass over the clip makes its visual features too, if the store has none. What goes wrong
+    with those is not told here: the task `run_visual`, which follows, then meets it again and tells.
+    """
     box = tuple(record["content_box"])
+    duration_s = record["duration_s"]
+    clip = folder / "clip.mp4"
+    also = bool(visual_key) and Store(root).record("visual", visual_key) is None
+    watching = _Watching(box, duration_s, parameters, source or VisualSource()) if also else None
+    watch = watching.show if watching is not None else None
+    found = _run(root, "poses", key, clip, lambda out: poses.poses(clip, box, duration_s, parameters.poses, out, watch))
+    if watching is not None and watching.reader is not None:
+        with contextlib.suppress(*_TOLD_LATER):
+            _run_visual(root, visual_key, folder, record, parameters, watching.source, watching.reader)
+    return found
+
+
+# What visual features may end with where it is the poses that are asked for.
+_TOLD_LATER = (UserError, Filtered, ValueError, RuntimeError, MemoryError, ImportError)
+
+
+class _Watching:
+    """Shows the poses' pictures to a reader of segments; after an error there is no reader any more."""
+
+    def __init__(self, box: Any, duration_s: float, parameters: Parameters, source: VisualSource) -> None:
+        assert parameters.visual is not None
+        self.source = source
+        self.reader: visual.SegmentReader | None = None
+        with contextlib.suppress(*_TOLD_LATER):
+            extractor = visual.extractor_of(parameters.visual, source)
+            self.reader = visual.SegmentReader(extractor, box, duration_s)
+
+    def show(self, picture: Any) -> None:
+        if self.reader is not None:
+            try:
+                self.reader.take(picture)
+            except _TOLD_LATER:
+                self.reader = None
+
+
+def run_visual(
+    root: Path, key: str, folder: Path, record: dict[str, Any], parameters: Parameters, source: VisualSource
+) -> dict[str, Any]:
+    """Describe what is seen in one clip's segments; runs in a worker."""
+    return _run_visual(root, key, folder, record, parameters, source, None)
+
+
+def _run_visual(
+    root: Path,
+    key: str,
+    folder: Path,
+    record: dict[str, Any],
+    parameters: Parameters,
+    source: VisualSource,
+    reader: visual.SegmentReader | None,
+) -> dict[str, Any]:
+    params = parameters.visual
+    assert params is not None
+    box, clip = tuple(record["content_box"]), folder / "clip.mp4"
     return _run(
         root,
-        "poses",
+        "visual",
         key,
-        folder / "clip.mp4",
-        lambda out: poses.poses(folder / "clip.mp4", box, record["duration_s"], parameters.poses, out),
+        clip,
+        lambda out: visual.visual(clip, box, record["duration_s"], params, source, out, reader),
     )
 
 

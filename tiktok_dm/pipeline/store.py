@@ -15,22 +15,28 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from tiktok_dm.errors import DiskFull, is_no_room
 
 RECORD = "record.json"
+OMITTED = "omitted where None"  # see `canonical_json`
 _COUNTER = itertools.count()
 
 
 def canonical_json(value: Any) -> str:
-    """`value` as JSON, the same text for equal values: sorted keys, no spaces, dataclasses as dicts, paths as text."""
+    """`value` as JSON, the same text for equal values: sorted keys, no spaces, dataclasses as dicts, paths as text.
+
+    A field of a dataclass that is None, and whose metadata says `OMITTED`, is left out: what may be asked for since a
+    later version changes no key of those who do not ask.
+    """
 
     def plain(item: Any) -> Any:
         if is_dataclass(item) and not isinstance(item, type):
-            return asdict(item)
+            empty = {f.name for f in fields(item) if OMITTED in f.metadata and getattr(item, f.name) is None}
+            return {name: part for name, part in asdict(item).items() if name not in empty}
         if isinstance(item, Path):
             return item.as_posix()
         if hasattr(item, "item"):  # numpy scalars

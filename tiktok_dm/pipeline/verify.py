@@ -178,7 +178,7 @@ def _tables(out: Path, config: str, findings: list[Finding]) -> list[_Shard]:
     import pyarrow
     import pyarrow.parquet
 
-    wanted = features(config).arrow_schema
+    length = 0  # of visual features: the first shard's, which the others are held to
     shards = []
     for path in sorted((out / DATA / config).glob("*")):
         name = path.relative_to(out).as_posix()
@@ -192,11 +192,22 @@ def _tables(out: Path, config: str, findings: list[Finding]) -> list[_Shard]:
         except (pyarrow.ArrowException, OSError) as error:
             findings.append(Finding(name, f"is no readable Parquet file ({str(error).splitlines()[0]})"))
             continue
+        length = length or (_visual_length(found) if config == "segments" else 0)
+        wanted = features(config, schema.segment_columns(length) if length else None).arrow_schema
         problems = _schema_problems(found, wanted)
         findings += [Finding(name, problem) for problem in problems]
         if not problems:
             shards.append(_Shard(config, split, path, rows))
     return shards
+
+
+def _visual_length(found: pa.Schema) -> int:
+    """Length of the visual features; 0 where there are none."""
+    import pyarrow
+
+    if "visual" not in found.names or not pyarrow.types.is_fixed_size_list(found.field("visual").type):
+        return 0
+    return int(found.field("visual").type.list_size)
 
 
 def _schema_problems(found: pa.Schema, wanted: pa.Schema) -> Iterator[str] | list[str]:
@@ -293,6 +304,8 @@ def _segment_findings(row: Mapping[str, Any], shard: _Shard, seen: _Seen) -> Ite
             yield Finding(where, f"says {column} = {row[column]} where its clip says {value}")
     if digest(row["motion"]) != motion:
         yield Finding(where, "has another motion than the poses of its clip's lead dancer")
+    if "visual" in row and not (row["visual"] and np.isfinite(np.asarray(row["visual"], np.float64)).all()):
+        yield Finding(where, "has visual features that are not finite numbers")
     try:
         samples, rate = decode_audio(row["audio"])
     except UserError as error:

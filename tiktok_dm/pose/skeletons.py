@@ -1,14 +1,15 @@
-"""Skeletons and the way from one to another: joint names, bones, left and right, conversion to BODY_25, mirroring.
+"""Skeletons and the way from one to another: joint names, bones, left and right, conversion, mirroring.
 
-Not for finding people or following them (`estimator`, `tracking`), nor for drawing (`overlay`).
+Not for finding people or following them (`estimator`, `tracking`), nor for drawing (`overlay`), nor for files
+(`openpose_json`).
 
 Poses are arrays (..., joints, 3): x px, y px, confidence 0..1. A missing joint is all zeros.
-"Left" is the dancer's left, as in all four skeletons.
+"Left" is the dancer's left, as in all five skeletons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,7 +109,32 @@ HALPE_26 = _skeleton(
 )
 """Halpe full body with 26 keypoints (AlphaPose, Fang et al., TPAMI 2022)."""
 
-SKELETONS = {skeleton.name: skeleton for skeleton in (BODY_25, BLAZEPOSE_33, COCO_17, HALPE_26)}
+SMPL_24 = _skeleton(
+    "SMPL-24",
+    "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle spine3 left_foot right_foot "
+    "neck left_collar right_collar head left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist "
+    "left_hand right_hand",
+    "pelvis-left_hip pelvis-right_hip pelvis-spine1 left_hip-left_knee right_hip-right_knee spine1-spine2 "
+    "left_knee-left_ankle right_knee-right_ankle spine2-spine3 left_ankle-left_foot right_ankle-right_foot spine3-neck "
+    "spine3-left_collar spine3-right_collar neck-head left_collar-left_shoulder right_collar-right_shoulder "
+    "left_shoulder-left_elbow right_shoulder-right_elbow left_elbow-left_wrist right_elbow-right_wrist "
+    "left_wrist-left_hand right_wrist-right_hand",
+)
+"""The 24 joints of SMPL (Loper et al., SIGGRAPH Asia 2015), the skeleton of AIST++'s motions; its edges are the
+kinematic tree, from parent to child. Joints that are projected into a picture are a pose like any other."""
+
+SKELETONS = {skeleton.name: skeleton for skeleton in (BODY_25, BLAZEPOSE_33, COCO_17, HALPE_26, SMPL_24)}
+
+# Where a name does not say which point of the body is meant. BlazePose's foot index lies at the toe-tip of the foot's
+# inner side. OpenPose's neck and mid-hip are held to be SMPL's neck and pelvis, as where SMPL is fitted to keypoints
+# (Pavlakos et al., CVPR 2019). Halpe's head is the top of the head, SMPL's the joint below the skull: two points; and
+# SMPL's foot is the ball of the foot, which no other skeleton has.
+_POINTS: dict[str, dict[str, str]] = {
+    BLAZEPOSE_33.name: {"left_foot_index": "left_big_toe", "right_foot_index": "right_big_toe"},
+    HALPE_26.name: {"head": "head_top"},
+    SMPL_24.name: {"pelvis": "mid_hip", "head": "head_joint"},
+}
+_MIDDLES = {"neck": ("left_shoulder", "right_shoulder"), "mid_hip": ("left_hip", "right_hip")}
 
 
 def _present(pose: Pose) -> NDArray[np.bool_]:
@@ -124,16 +150,57 @@ def _middle(a: Pose, b: Pose) -> Pose:
     return np.concatenate([(a[..., :2] + b[..., :2]) / 2, np.minimum(a[..., 2:], b[..., 2:])], axis=-1)
 
 
+@functools.cache
+def _sources(source: Skeleton, target: Skeleton) -> tuple[tuple[int, int, int], ...]:
+    """(place in the target, place in the source, place of the other one of two to take the middle of, or -1)."""
+
+    def points(skeleton: Skeleton) -> list[str]:
+        names = _POINTS.get(skeleton.name, {})
+        return [names.get(joint, joint) for joint in skeleton.joints]
+
+    have, found = points(source), []
+    for place, point in enumerate(points(target)):
+        pair = _MIDDLES.get(point, ())
+        if point in have:
+            found.append((place, have.index(point), -1))
+        elif pair and set(pair) <= set(have):
+            found.append((place, have.index(pair[0]), have.index(pair[1])))
+    return tuple(found)
+
+
+def convert(pose: Pose, source: Skeleton, target: Skeleton) -> Pose:
+    """Poses of one skeleton as another has them.
+
+    Joints are matched by what they are, and nothing is guessed: a joint that the source does not have is missing. Only
+    a neck or mid-hip (SMPL: pelvis) that the source does not have is the middle of its shoulders or hips where both are
+    there, with the lower of the two confidences. So the small toe of BlazePose is missing (a point guessed from the big
+    toe would only repeat it), and a pose from COCO-17 has no feet.
+
+    There and back, every joint that both skeletons have comes back as it was.
+
+    Args:
+        pose: (..., joints of `source`, 3).
+        source, target: two of `SKELETONS`.
+
+    Returns:
+        (..., joints of `target`, 3) float32; missing joints are all zeros.
+
+    Raises:
+        ValueError: `pose` has another number of joints than `source`.
+    """
+    pose = _blank_missing(np.asarray(pose, dtype=np.float32))
+    if pose.shape[-2:] != (len(source.joints), 3):
+        raise ValueError(f"{source.name} has {len(source.joints)} joints of 3 values, got {pose.shape[-2:]}")
+    if source is target:
+        return pose
+    out = np.zeros((*pose.shape[:-2], len(target.joints), 3), np.float32)
+    for place, one, other in _sources(source, target):
+        out[..., place, :] = pose[..., one, :] if other < 0 else _middle(pose[..., one, :], pose[..., other, :])
+    return _blank_missing(out)
+
+
 def to_body_25(pose: Pose, skeleton: Skeleton) -> Pose:
-    """Convert poses of one skeleton to BODY_25.
-
-    Joints are matched by name. What the source lacks:
-
-    - neck and mid-hip are the middles of shoulders and hips, confidence = the lower of the two;
-    - BlazePose's foot index is the big toe (it lies at the toe-tip of the foot's inner side);
-    - the small toe of BlazePose is missing (zeros): nothing in the picture was looked at for it, and a point
-      guessed from the big toe would only repeat it;
-    - COCO-17 has no feet: toes and heels are missing.
+    """Poses of any skeleton as BODY_25, the dataset's own; see `convert`.
 
     Args:
         pose: (..., joints of `skeleton`, 3).
@@ -142,28 +209,7 @@ def to_body_25(pose: Pose, skeleton: Skeleton) -> Pose:
     Returns:
         (..., 25, 3) float32; missing joints are all zeros.
     """
-    pose = _blank_missing(np.asarray(pose, dtype=np.float32))
-    if pose.shape[-2:] != (len(skeleton.joints), 3):
-        raise ValueError(f"{skeleton.name} has {len(skeleton.joints)} joints of 3 values, got {pose.shape[-2:]}")
-    if skeleton is BODY_25:
-        return pose
-    renamed: dict[str, str] = {}
-    if skeleton is BLAZEPOSE_33:
-        renamed = {"left_big_toe": "left_foot_index", "right_big_toe": "right_foot_index"}
-    middles: dict[str, Callable[[], Pose]] = {
-        "neck": lambda: _middle(
-            pose[..., skeleton.index("left_shoulder"), :], pose[..., skeleton.index("right_shoulder"), :]
-        ),
-        "mid_hip": lambda: _middle(pose[..., skeleton.index("left_hip"), :], pose[..., skeleton.index("right_hip"), :]),
-    }
-    out = np.zeros((*pose.shape[:-2], len(BODY_25.joints), 3), np.float32)
-    for i, joint in enumerate(BODY_25.joints):
-        source = renamed.get(joint, joint)
-        if source in skeleton.joints:
-            out[..., i, :] = pose[..., skeleton.index(source), :]
-        elif joint in middles:
-            out[..., i, :] = middles[joint]()
-    return _blank_missing(out)
+    return convert(pose, skeleton, BODY_25)
 
 
 def mirror(pose: Pose, width: float, skeleton: Skeleton = BODY_25) -> Pose:
