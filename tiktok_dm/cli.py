@@ -13,6 +13,7 @@ import typer
 
 from tiktok_dm.benchmark import baselines_cli, evaluate_cli, submit_cli
 from tiktok_dm.benchmark.listening.listen_cli import app as listen_app
+from tiktok_dm.curate import curate_cli
 from tiktok_dm.errors import UserError
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 annotations_app = typer.Typer(help="Check, import, export and fetch annotations.", no_args_is_help=True)
 app.add_typer(annotations_app, name="annotations")
+curate_cli.register(app)
 evaluate_cli.register(app)
 baselines_cli.register(app)
 submit_cli.register(app)
@@ -433,9 +435,9 @@ def _audit_sound(annotations: Any, media: Path | None, dataset: Path | None, qui
 
     with BuildProgress(quiet=quiet) as bars:
 
-        def tell(done: int, total: int, what: str) -> None:
-            bars.expect("clips", total)
-            bars.advance("clips", what)
+        def tell(stage: str, done: int, total: int, what: str) -> None:
+            bars.expect(stage, total)
+            bars.advance(stage, what)
 
         return audit_sound(annotations, media=media, dataset=dataset, progress=tell)
 
