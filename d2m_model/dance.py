@@ -38,6 +38,7 @@ class Dance:
         fps: poses a second; pose k belongs to k / fps seconds after the start.
         video: the film, as a file or as its bytes; None where there is none.
         source: where it came from, in words.
+        visual: (segments, features) float32 of the 2-s segments that tile the dance from its start, or None.
 
     Raises:
         UserError: poses of another shape, that are not finite, or that show nobody.
@@ -49,6 +50,7 @@ class Dance:
     fps: float = POSE_FPS
     video: Path | bytes | None = None
     source: str = ""
+    visual: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.poses.ndim != 3 or self.poses.shape[1:] != (N_JOINTS, 3) or not len(self.poses):
@@ -134,12 +136,41 @@ def read_clips(dataset: str | Path, split: str) -> Iterator[Mapping[str, Any]]:
         yield from splits[name].with_format("numpy")
 
 
-def dance_from_clip(row: Mapping[str, Any], *, dancer: int = 0) -> Dance:
+def read_visual(dataset: str | Path, split: str) -> dict[int, np.ndarray]:
+    """Visual features of the clips of a built dataset, (segments, features) float32 by `clip_id`.
+
+    Args:
+        dataset: folder or hub id.
+        split: one of the dataset's, or `all`.
+
+    Raises:
+        UserError: no dataset there, or one that was built without visual features.
+    """
+    from tiktok_dm.reading import open_dataset
+
+    try:
+        splits = open_dataset(dataset, "segments", streaming=True)
+    except (ValueError, FileNotFoundError) as error:  # what `datasets` raises for a configuration that is not there
+        raise UserError(f"The dataset {dataset} has no segments: music is made for dances of at least 2 s.") from error
+    found: dict[int, list[tuple[int, np.ndarray]]] = {}
+    for name in splits if split == ALL_SPLITS else [name for name in splits if name == split]:
+        if "visual" not in (splits[name].column_names or ()):
+            raise UserError(
+                f"The segments of {dataset} have no visual features, which this model was trained with: build the "
+                "dataset with `tiktok-dm build --visual`, or use a motion-only model."
+            )
+        for row in splits[name].select_columns(["clip_id", "segment_index", "visual"]):
+            found.setdefault(row["clip_id"], []).append((row["segment_index"], np.asarray(row["visual"], np.float32)))
+    return {clip: np.stack([v for _, v in sorted(rows, key=lambda row: row[0])]) for clip, rows in found.items()}
+
+
+def dance_from_clip(row: Mapping[str, Any], *, dancer: int = 0, visual: np.ndarray | None = None) -> Dance:
     """The dance of a dataset's row, with the poses and the video that are stored in it.
 
     Args:
         row: of the `clips` configuration, media undecoded.
         dancer: which one, from 0 by mean visible area.
+        visual: features of its segments, see `read_visual`.
 
     Raises:
         UserError: nobody was found in the clip, or no such dancer.
@@ -157,6 +188,7 @@ def dance_from_clip(row: Mapping[str, Any], *, dancer: int = 0) -> Dance:
         float(row["pose_fps"]),
         stored_bytes(row["video"]),
         f"{row['source']}, {name}",
+        visual,
     )
 
 

@@ -50,11 +50,12 @@ def sample(
     torch.manual_seed(seed)
     check_loudness(loudness)
     maker = DanceToMusic.from_pretrained(checkpoint, codec, device, overlap=overlap, batch=batch)
-    maker.check_inputs(False, genre)
+    visual = bool(maker.config.visual_features)
+    maker.check_inputs(visual and bool(folders), genre)
     job = _Job(maker, checkpoint, out, inputs, genre, seed, loudness, denoise, float_wav, not no_video, force)
     if maker.licence:
         typer.echo(maker.licence)
-    dances = _dances_of_dataset(folders[0], split, dancer) if folders else _dances_of_videos(inputs, dancer)
+    dances = _dances_of_dataset(folders[0], split, dancer, visual) if folders else _dances_of_videos(inputs, dancer)
     job.run(dances, batch)
     if job.failures:
         raise UserError(f"{len(job.failures)} of {job.count} failed, as said above: {', '.join(job.failures)}.")
@@ -70,11 +71,12 @@ def _dances_of_videos(paths: list[Path], dancer: int) -> Iterator[tuple[str, Loa
         yield path.stem, partial(dance_from_video, path, dancer=dancer)
 
 
-def _dances_of_dataset(folder: Path, split: str, dancer: int) -> Iterator[tuple[str, Loader]]:
-    from d2m_model.dance import clip_name, dance_from_clip, read_clips
+def _dances_of_dataset(folder: Path, split: str, dancer: int, visual: bool) -> Iterator[tuple[str, Loader]]:
+    from d2m_model.dance import clip_name, dance_from_clip, read_clips, read_visual
 
+    seen = read_visual(folder, split) if visual else {}
     for row in read_clips(folder, split):
-        yield clip_name(row), partial(dance_from_clip, row, dancer=dancer)
+        yield clip_name(row), partial(dance_from_clip, row, dancer=dancer, visual=seen.get(int(row["clip_id"])))
 
 
 class _Job:

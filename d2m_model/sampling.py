@@ -31,7 +31,15 @@ from d2m_model.config import LEVELS, ModelConfig
 from d2m_model.d2m_gan import D2MGAN
 from d2m_model.dance import Dance, dance_from_poses, dance_from_video
 from d2m_model.residual import fold_weight_norm
-from d2m_model.windows import DEFAULT_OVERLAP, WindowPlan, check_overlap, join_latents, motion_windows, plan_windows
+from d2m_model.windows import (
+    DEFAULT_OVERLAP,
+    WindowPlan,
+    check_overlap,
+    join_latents,
+    motion_windows,
+    plan_windows,
+    visual_windows,
+)
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import SEGMENT_S
 
@@ -273,6 +281,8 @@ class DanceToMusic:
             UserError: a dance that is too short, or poses that the model cannot take.
         """
         plan = self.plan(dance)
+        if self.config.visual_features and dance.visual is not None:
+            visual_windows(dance.visual, plan, self.config, dance.name)
         if not self.config.motion_frames:
             return plan, None
         return plan, motion_windows(dance.poses, dance.fps, plan, self.config, dance.name)
@@ -287,7 +297,8 @@ class DanceToMusic:
         if config.visual_features and not visual:
             raise UserError(
                 "This model was trained with visual features, and the sampler finds motion only: use a motion-only "
-                "model, or give `visual`, one row per window, to DanceToMusic in Python."
+                "model, sample a dataset that was built with --visual, or give `visual`, one row per window, to "
+                "DanceToMusic in Python."
             )
         if visual and not config.visual_features:
             raise UserError("This model was made without visual features; give none.")
@@ -311,14 +322,16 @@ class DanceToMusic:
         Args:
             dance: a video file, BODY_25 poses at 30 fps (frames, 25, 3) or (frames, dancers, 25, 3), or a `Dance`.
             dancer: which one of several, from 0 by mean visible area; unused for a `Dance`.
-            visual: (windows, visual_features), for a model with visual features; `plan` tells the windows.
+            visual: (windows, visual_features), for a model with visual features; `plan` tells the windows. Those of
+                the `Dance` if None.
             genre: index, for a model with genres.
 
         Raises:
             UserError: nobody in the video, a dance shorter than 2 s, or inputs that do not fit the model.
             MediaError: a video that cannot be read.
         """
-        self.check_inputs(visual is not None, genre)
+        own = isinstance(dance, Dance) and dance.visual is not None and bool(self.config.visual_features)
+        self.check_inputs(visual is not None or own, genre)
         if isinstance(dance, np.ndarray):
             dance = dance_from_poses(dance, dancer=dancer)
         elif not isinstance(dance, Dance):
@@ -331,7 +344,8 @@ class DanceToMusic:
         Raises:
             UserError: as for one; nothing is made then. `prepare` tells which dance it is.
         """
-        self.check_inputs(False, genre)
+        seen = bool(self.config.visual_features) and all(dance.visual is not None for dance in dances)
+        self.check_inputs(seen, genre)
         return self._make(dances, None, genre)
 
     def _make(self, dances: Sequence[Dance], visual: np.ndarray | None, genre: int | None) -> list[Music]:
@@ -339,6 +353,10 @@ class DanceToMusic:
             return []
         plans, windows = zip(*(self.prepare(dance) for dance in dances), strict=True)
         motion = np.concatenate(windows) if self.config.motion_frames else None
+        if visual is None and self.config.visual_features:
+            both = zip(dances, plans, strict=True)
+            rows = [visual_windows(d.visual, plan, self.config, d.name) for d, plan in both if d.visual is not None]
+            visual = np.concatenate(rows)
         latents = self.to_latents(motion, visual, genre)
         made = []
         for dance, plan, own in zip(dances, plans, latents.split([len(p.starts) for p in plans]), strict=True):

@@ -140,6 +140,37 @@ def motion_windows(poses: np.ndarray, fps: float, plan: WindowPlan, config: Mode
     return to_units(check_motion(motion, config.motion_frames, config.motion_features, where), config.motion_units)
 
 
+def visual_windows(visual: np.ndarray, plan: WindowPlan, config: ModelConfig, where: str) -> np.ndarray:
+    """Visual features of each window, float32 (windows, visual_features).
+
+    Features are means over the time of a segment, so those of a window that lies across two segments are the two's,
+    weighted by how much of the window lies in each. A rest of the dance behind its last segment has no features of its
+    own: there the segments that the window does touch count alone, and the last one where it touches none.
+
+    Args:
+        visual: (segments, features), of the 2-s segments from the dance's start.
+        plan: the windows.
+        config: of the model.
+        where: what the dance is called, for messages.
+
+    Raises:
+        UserError: features of another length than the model's, or not finite.
+    """
+    if visual.ndim != 2 or not len(visual) or visual.shape[1] != config.visual_features:
+        shape = "x".join(map(str, visual.shape))
+        raise UserError(
+            f"The visual features of {where} are {shape}; the model takes {config.visual_features} for each segment."
+        )
+    if not np.isfinite(visual).all():
+        raise UserError(f"The visual features of {where} hold NaN or infinite values; make them again.")
+    begin = plan.starts_s[:, None]
+    end = begin + plan.length * plan.hop / plan.sample_rate
+    edges = np.arange(len(visual)) * SEGMENT_S
+    shared = np.clip(np.minimum(end, edges + SEGMENT_S) - np.maximum(begin, edges), 0, None)
+    shared[shared.sum(axis=1) == 0, -1] = 1
+    return (shared / shared.sum(axis=1, keepdims=True) @ visual.astype(np.float64)).astype(np.float32)
+
+
 def join_latents(latents: Tensor, plan: WindowPlan) -> Tensor:
     """One latent (channels, plan.n_frames) of the windows' latents (windows, channels, plan.length).
 

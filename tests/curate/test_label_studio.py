@@ -13,8 +13,10 @@ import pytest
 from exchange_sets import in_memory, write_proposals_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from tiktok_dm.annotations import read_annotations, typed, write_annotations
+from tiktok_dm.cli import app
 from tiktok_dm.curate.exchange import Film, TimedClip, apply_regions, export_annotations, films_of, import_regions
 from tiktok_dm.curate.label_studio import LABEL_CONFIG, read_label_studio, task_of
 from tiktok_dm.curate.proposals import read_proposals
@@ -349,6 +351,23 @@ def test_nothing_is_overwritten_unasked(folder, tmp_path):
     assert told.changed == (5,)
     assert read_proposals(folder).clips.set_index("clip_id").n_dancers[5] == 4
     assert (folder / "rejected.csv").read_bytes() == before["rejected.csv"]
+
+
+def test_the_commands_export_and_import(folder, tmp_path):
+    run = CliRunner().invoke
+    words = ["annotations", "export", str(folder), "--format", "label-studio", "--fps", "25", "--out"]
+    done = run(app, [*words, str(tmp_path / "out"), "--video-prefix", "s3://bucket/", "--json"])
+    told = json.loads(done.output)
+    assert (told["clips"], told["compilations"]) == (4, 2)
+    assert told["notes"] == ["1 of 5 clips have no start or no end and were left out: 6"]
+    tasks = json.loads((tmp_path / "out" / "tasks.json").read_text(encoding="utf-8"))
+    assert tasks[0]["data"]["video"] == "s3://bucket/best%20of.mp4"
+    assert isinstance(run(app, [*words, str(tmp_path / "out")]).exception, UserError)
+    file, out = str(tmp_path / "out" / "tasks.json"), str(tmp_path / "home")
+    assert "say with --base which annotations" in str(run(app, ["annotations", "import", file, "--out", out]).exception)
+    done = run(app, ["annotations", "import", file, "--base", str(folder), "--out", out])
+    assert done.output == f"nothing differs from before\nwritten: {out}\n"
+    assert read_proposals(out).clips.equals(read_proposals(folder).clips)
 
 
 _RATES = st.sampled_from([Fraction(24), Fraction(25), Fraction(30), Fraction(30000, 1001), Fraction(60), Fraction(10)])

@@ -147,7 +147,8 @@ def test_a_built_dataset_is_audited_alike(leaks, audit, tmp_path):
     assert (sorted(kinds[1:3]), kinds[3:]) == (ACROSS[:2], [ACROSS[2], *WITHIN])
     assert [pair.clips for pair in found.twice] == [(2, 3), (7, 8)]
     assert found.not_heard == {"not in the dataset": (9, 10, 11)}
-    assert found.heard == len(steps) == 10
+    assert found.heard == 10
+    assert [step[:3] for step in steps] == [(stage, k, 10) for stage in ("clips", "songs") for k in range(1, 11)]
 
 
 # ------------------------------------------------------------------------------------------- kept for the next time

@@ -69,6 +69,7 @@ def drive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Drive]:
             state.asked.append((file_id, asked))
             if file_id not in state.files:
                 self.send_response(404)
+                self.send_header("Content-Type", "application/octet-stream")
                 self.send_header("Content-Disposition", 'attachment; filename="gone"')
                 self.send_header("Content-Length", "0")
                 self.end_headers()

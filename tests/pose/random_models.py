@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+SIDE = 256  # of the squares that the detector looks at
 
 
 def need(*packages: str) -> None:
@@ -50,6 +53,7 @@ def write_detector(folder: Path, labels: dict[int, str]) -> Path:
         id2label=labels,
     )
     RTDetrV2ForObjectDetection(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"height": SIDE, "width": SIDE}}))
     return folder
 
 

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_models import need, pictures, regions, write_detector, write_vitpose
-
-need("transformers")
+from random_models import SIDE, need, pictures, regions, write_detector, write_vitpose
 
 import torch
 from PIL import Image
@@ -19,6 +17,8 @@ from tiktok_dm.pose.detectors import RTDetr, model_folder
 from tiktok_dm.pose.estimator import Estimator, get_estimator
 from tiktok_dm.pose.tracking import estimate_poses
 from tiktok_dm.pose.vitpose import ViTPose
+
+need("transformers")
 
 CPU = torch.device("cpu")
 
@@ -119,12 +119,12 @@ def test_people_are_those_of_transformers(folder: Path) -> None:
     shown = pictures()
     detector = RTDetr(str(folder / "detector"), CPU, half=False)
     uploaded = upload(shown, CPU)
-    theirs = RTDetrImageProcessorPil()
+    theirs = RTDetrImageProcessorPil(size={"height": SIDE, "width": SIDE})
     inputs = theirs([Image.fromarray(picture) for picture in shown], return_tensors="pt")["pixel_values"]
     # Pillow rounds to whole grey levels in between, so one level of difference.
-    assert (uploaded.planes(640, 0, 3) / 255 - inputs).abs().max() * 255 < 1.01
+    assert (uploaded.planes(SIDE, 0, 3) / 255 - inputs).abs().max() * 255 < 1.01
     with torch.inference_mode():
-        outputs = detector._model(pixel_values=uploaded.planes(640, 0, 3) / 255)
+        outputs = detector._model(pixel_values=uploaded.planes(SIDE, 0, 3) / 255)
     sizes = [picture.shape[:2] for picture in shown]
     for least in (0.0, 0.02):
         wanted = theirs.post_process_object_detection(outputs, threshold=least, target_sizes=sizes)
@@ -138,7 +138,7 @@ def test_only_people_are_taken(folder: Path) -> None:
     detector = RTDetr(str(folder / "three"), CPU, half=False)
     uploaded = upload(shown, CPU)
     with torch.inference_mode():
-        logits = detector._model(pixel_values=uploaded.planes(640, 0, 3) / 255).logits
+        logits = detector._model(pixel_values=uploaded.planes(SIDE, 0, 3) / 255).logits
     for n, (boxes, scores) in enumerate(detector.detect(uploaded, 0.0)):
         assert boxes.shape == (30, 4)
         np.testing.assert_allclose(scores, np.sort(logits[n, :, 1].sigmoid().numpy())[::-1], rtol=1e-4)

@@ -154,6 +154,7 @@ def simulate_proposals(
     names: dict[tuple[int, int], int] = {}
     for compilation_id, film in sorted(films.items()):
         rows["compilations"].append({"compilation_id": compilation_id, "file": f"{compilation_id:06d}.mp4"})
+        right_here: set[tuple[int, int]] = set()  # proposed and true song of the clips of this film that are right
         cuts = _cuts(film, damage, rng)
         rows["candidates"] += [
             {"compilation_id": compilation_id, "at_s": at, "kind": kind, "confidence": c, "used": "yes" if u else "no"}
@@ -180,9 +181,7 @@ def simulate_proposals(
                 continue
             true_song = -1 if real.song is None else real.song
             right = rng.random() >= damage.songs and not real.is_card
-            here = sorted(
-                {s for s, t, r in songs_seen if r and t != true_song and s in _songs_of(rows, compilation_id)}
-            )
+            here = sorted({s for s, t in right_here if t != true_song})
             if right:
                 # A song that is heard in two compilations is one song to a proposer, but two in the release.
                 song = names.setdefault((compilation_id, true_song), len(names))
@@ -192,6 +191,8 @@ def simulate_proposals(
                 song = names.setdefault((compilation_id, -2 - len(names)), len(names))
             clip_id = len(rows["clips"])
             songs_seen.append((song, true_song, right))
+            if right:
+                right_here.add((song, true_song))
             rows["clips"].append(
                 {
                     "clip_id": clip_id,
@@ -214,10 +215,6 @@ def simulate_proposals(
     tables["songs"] = pd.DataFrame({"song_id": sorted({row["song_id"] for row in rows["clips"]})})
     tables["same_songs"] = pd.DataFrame(_pairs(rows["clips"], songs_seen, rng))
     return empty_proposals(folder).with_tables(**tables)
-
-
-def _songs_of(rows: Mapping[str, list[dict[str, Any]]], compilation_id: int) -> set[int]:
-    return {row["song_id"] for row in rows["clips"] if row["compilation_id"] == compilation_id}
 
 
 def _cuts(film: Sequence[Stretch], damage: Damage, rng: np.random.Generator) -> list[tuple[float, str, float, bool]]:

@@ -33,17 +33,18 @@ _NUMBERS = 128  # of a patch
 _MOST_BINS = 10  # of speed and pitch, both ways: 2 ** (10 / 24) = 1.33
 _LIKE = 0.33  # cosine of two patches from which on they vote; patches of other music stay below in 999 of 1,000
 _BOX = 6  # frames of offset whose votes are counted together
-_LEAST_VOTES = 0.5
+_LEAST_VOTES = 0.3
 _PLAIN = 1.25  # times the votes of music as it is: the likeliest, and it should win where notes only repeat
-_CLOSER_LOOKS, _LOOKS_A_CLIP = 16, 2
+_CLOSER_LOOKS, _LOOKS_A_CLIP = 20, 4
+_SURE = 4.0  # log-odds from which on a clip needs no other look
 _WINDOW_S = 40.0  # of music that is looked at closely
 _CHANCE = 0.12  # agreement of frames that other music reaches often
 _STRONG = 0.12  # of a frame of length one: a bin that counts as there
 
 # Logits of a pair: intercept, log2(evidence / 20), peaks that are kept. See `benchmarks/songs.py` for what they give.
 _PLAYED = (-7.7, 1.8, 10.9)  # as it is, or speed and pitch together
-_EDITED = (-12.2, 0.2, 15.5)  # speed or pitch alone: other songs of one key or one tempo may come near
-_ODD = (-14.2, 0.2, 15.5)  # any other pair of speed and pitch
+_EDITED = (-14.0, 1.2, 15.5)  # speed or pitch alone: other songs of one key or one tempo may come near
+_ODD = (-16.0, 1.2, 15.5)  # any other pair of speed and pitch
 
 
 @dataclass(frozen=True)
@@ -100,19 +101,23 @@ class Overlay:
         evidence = (self.agreement - _CHANCE) * self.frames
         if evidence <= 0:
             return -20.0
-        kind, _ = _edit(self.speed, self.bins)
+        kind, _ = _edit(self.speed, self.bins, self.frames)
         intercept, much, clear = {"played": _PLAYED, "odd": _ODD}.get(kind, _EDITED)
         return intercept + much * float(np.log2(evidence / 20)) + clear * self.kept
 
 
-def _edit(speed: float, bins: float) -> tuple[str, str]:
-    """What was done to music whose speed and pitch changed so: `played`, `stretched`, `transposed`, `odd`; in words."""
+def _edit(speed: float, bins: float, frames: int) -> tuple[str, str]:
+    """What was done to music whose speed and pitch changed so: `played`, `stretched`, `transposed`, `odd`; in words.
+
+    Speed is known better the more frames agree; two tracks of one key and nearly one tempo are told from one by that.
+    """
+    near = 0.1 + 18 / max(frames, 1)  # bins; measured on copies of three to ten seconds
     change = BINS_PER_OCTAVE * np.log2(speed)
     pitch = 12 * bins / BINS_PER_OCTAVE
     fast = f"played {speed:.2f} times as fast"
-    if abs(change) < 0.4 and abs(bins) < 0.4:
+    if abs(change) < 0.4 and abs(bins) < 0.4 and abs(change - bins) < near:
         return "played", "at the same speed"
-    if abs(change - bins) < 0.5:
+    if abs(change - bins) < near:
         return "played", fast
     if abs(bins) < 0.4:
         return "stretched", f"{fast} at the same pitch"
@@ -249,6 +254,8 @@ class SongIndex:
         frames = unit_frames(query)
         best: dict[int, Overlay] = {}
         for clip, speed, bins, offset in self._votes(query, until, me):
+            if clip in best and best[clip].logit > _SURE:
+                continue
             found = overlay(unit_frames(self._sketches[clip]), frames, speed, bins, offset)
             if clip not in best or found.logit > best[clip].logit:
                 best[clip] = found
@@ -289,7 +296,7 @@ class SongIndex:
             rows.append(row)
             places.append(place + first)
             likes.append(like.ravel()[hit])
-        row, place, weight = np.concatenate(rows), np.concatenate(places), np.concatenate(likes) ** 2
+        row, place, weight = np.concatenate(rows), np.concatenate(places), np.concatenate(likes) ** 3
         owner = self._owners[place].astype(np.int64)
         if me is not None:
             others = owner != me
@@ -346,7 +353,7 @@ def _pair(indexed: str, query: str, found: Overlay, query_first: bool) -> SameSo
         overlap_s *= speed
         offset_s = found.offset / FRAME_RATE
         speed, bins = 1 / speed, -bins
-    words = _edit(speed, bins)[1]
+    words = _edit(speed, bins, found.frames)[1]
     sure = "of the same recording" if confidence >= USED else "that may be of the same recording"
     return SameSong(
         first,

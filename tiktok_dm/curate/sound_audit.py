@@ -33,6 +33,8 @@ from tiktok_dm.splits import Finding, audit_splits
 if TYPE_CHECKING:
     import pandas as pd
 
+Progress = Callable[[str, int, int, str], None]  # ("clips" or "songs", done, of how many, what)
+
 VERSION = 1  # of what is kept of a clip; changes with the numbers below
 RATE = 22_050  # Hz, of the sound that is sketched
 PICTURES_PER_S = 8  # at 4, a dancer's fast moves fall between the pictures of two clips that start out of step
@@ -162,7 +164,7 @@ def audit_sound(
     *,
     media: Path | str | None = None,
     dataset: Path | str | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> SoundAudit:
     """Audit a split by ear and eye.
 
@@ -170,7 +172,7 @@ def audit_sound(
         annotations: with `splits`.
         media: folder with the compilations; or
         dataset: a built dataset, whose own splits are held against the annotations' too.
-        progress: called with (done, of how many, what) after each clip.
+        progress: called after each clip that was heard, then after each whose music was compared.
 
     Raises:
         UserError: both or none of `media` and `dataset`, or they are not there; no splits.
@@ -182,18 +184,21 @@ def audit_sound(
     clips = annotations.clips
     not_heard: dict[str, list[int]] = {}
     if media is not None:
-        sources: Iterable[ClipSource] = sources_of_media(annotations, Path(media), not_heard)
+        here = list(sources_of_media(annotations, Path(media), not_heard))
+        sources: Iterable[ClipSource] = here
+        total = len(here)
     else:
         assert dataset is not None
         rows, sources = sources_of_dataset(dataset)
+        total = len(rows)
         absent = sorted({int(clip) for clip in clips.clip_id} - {int(clip) for clip in rows.clip_id})
         if absent:
             not_heard["not in the dataset"] = absent
         clips = _joined(clips, rows)
     cache = work_folder(annotations.root) / "audit"
-    evidence = listen(sources, not_heard, cache, progress, len(annotations.clips))
+    evidence = listen(sources, not_heard, cache, progress, total)
     songs_of = {int(c): int(s) for c, s in zip(clips.clip_id, clips.song_id, strict=True)}
-    songs, twice = compare(evidence, songs_of)
+    songs, twice = compare(evidence, songs_of, progress)
     findings = audit_splits(clips, annotations.splits, songs, [(*pair.clips, str(pair)) for pair in twice])
     reasons = {reason: tuple(sorted(ids)) for reason, ids in sorted(not_heard.items())}
     return SoundAudit(findings, len(evidence), reasons, songs, twice)
@@ -324,7 +329,7 @@ def listen(
     sources: Iterable[ClipSource],
     not_heard: dict[str, list[int]] | None = None,
     cache: Path | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
     total: int = 0,
 ) -> dict[int, Evidence]:
     """What is to be kept of each clip, by id; each is decoded once, and kept in the folder `cache` for the next time.
@@ -348,7 +353,7 @@ def listen(
         elif found is not None:
             evidence[source.clip_id] = found
         if progress is not None:
-            progress(done, total, f"clip {source.clip_id}")
+            progress("clips", done, total, f"clip {source.clip_id}")
     return evidence
 
 
@@ -423,7 +428,7 @@ def _one_line(error: Exception) -> str:
 
 
 def compare(
-    evidence: Mapping[int, Evidence], songs: Mapping[int, int]
+    evidence: Mapping[int, Evidence], songs: Mapping[int, int], progress: Progress | None = None
 ) -> tuple[list[tuple[int, int, float]], list[Twice]]:
     """Pairs of songs that sound the same under two ids, and clips that appear twice.
 
@@ -436,10 +441,12 @@ def compare(
     """
     index = SongIndex()
     pairs: list[tuple[int, int, SameSong]] = []
-    for clip in sorted(evidence):  # each among those before it: every two clips meet once
+    for done, clip in enumerate(sorted(evidence), 1):  # each among those before it: every two clips meet once
         found = index.search(evidence[clip].music)
         pairs += [(int(same.a), clip, same) for same in found if same.confidence >= SAME_SONG]
         index.add(str(clip), evidence[clip].music)
+        if progress is not None:
+            progress("songs", done, len(evidence), f"clip {clip}")
     best: dict[tuple[int, int], float] = {}
     twice = []
     for a, b, same in sorted(pairs, key=lambda pair: pair[:2]):

@@ -73,8 +73,8 @@ def upload(frames: Sequence[Picture], device: torch.device) -> Pictures:
     sizes = tuple((frame.shape[0], frame.shape[1]) for frame in frames)
     lengths = [height * width for height, width in sizes]
     offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])[:-1].astype(np.int64))
-    if device.type == "cpu" and len(frames) == 1:
-        pixels = torch.from_numpy(np.ascontiguousarray(frames[0])).view(-1, 3)
+    if device.type == "cpu" and len(frames) == 1 and frames[0].flags.carray:
+        pixels = torch.from_numpy(frames[0]).view(-1, 3)
     else:
         pixels = torch.empty((sum(lengths), 3), dtype=torch.uint8, pin_memory=device.type == "cuda")
         buffer, here = pixels.numpy(), 0

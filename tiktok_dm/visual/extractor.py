@@ -135,10 +135,10 @@ def squared(picture: NDArray[np.uint8], box: tuple[int, int, int, int], side: in
 
     x, y, width, height = box
     short = min(width, height)
-    left, top = x + (width - short) / 2, y + (height - short) / 2
-    image = Image.fromarray(picture)
-    part = (left, top, left + short, top + short)
-    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=part))
+    left, top = x + (width - short) // 2, y + (height - short) // 2
+    # Cut out first: Pillow's `box` would let what is beside it, decoration say, into the pixels at its border.
+    part = np.ascontiguousarray(picture[top : top + short, left : left + short])
+    return np.asarray(Image.fromarray(part).resize((side, side), Image.Resampling.BILINEAR))
 
 
 def middle(pictures: NDArray[Any], size: int) -> NDArray[Any]:
