@@ -9,6 +9,7 @@ is taken for clips, and e / 2 of the clips are taken for cards. A clip is found 
   the i-th known one, and the share of clips that have a candidate within half a second of both ends (no method that
   only chooses among candidates can do better; lengths can);
 - the same for films of other kinds;
+- compilations with several songs, where nothing is known of the clips' lengths: order and songs must do;
 - whether the confidences are what they say;
 - the two real compilations, their truth damaged in the same way (`--data`, shared footage's folder; left out without).
 
@@ -21,7 +22,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,28 @@ def simulated(rate: float, seeds: int, extras: Extras, model: AlignmentModel) ->
     return counts
 
 
+def without_lengths(rate: float, seeds: int, model: AlignmentModel) -> Counts:
+    """The compilations with several songs, their clips' numbers of segments forgotten by the alignment."""
+    import pandas as pd
+
+    annotations, counts = released_annotations(), Counts()
+    forgetful = replace(
+        annotations,
+        clips=annotations.clips.assign(released_segments=pd.array([pd.NA] * len(annotations.clips), "Int64")),
+    )
+    for seed in range(seeds):
+        rng = np.random.default_rng([seed, round(1000 * rate)])
+        films = {n: film for n, film in simulate_films(annotations, rng).items() if n in several_songs()}
+        run(forgetful, films, simulate_proposals(films, Damage.at(rate), rng), model, counts)
+    return counts
+
+
+def several_songs() -> set[int]:
+    clips = released_annotations().clips
+    songs = clips.groupby("compilation_id").song_id.nunique()
+    return {int(number) for number in songs.index[songs > 1]}
+
+
 def real(rate: float, seeds: int, data: Path) -> Counts:
     """The real compilations' own lists of clips, found in their damaged truth."""
     truths = [json.loads(path.read_text()) for path in sorted((data / "compilations").glob("*.truth.json"))]
@@ -119,9 +142,7 @@ def real(rate: float, seeds: int, data: Path) -> Counts:
 
 def curve(seeds: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], float]:
     """Rows by rate; the table of confidences; the longest time that one compilation took."""
-    annotations = released_annotations()
-    songs = annotations.clips.groupby("compilation_id").song_id.nunique()
-    several = {int(number) for number in songs.index[songs > 1]}
+    several = several_songs()
     rows, sure, right, slowest = [], [], [], 0.0
     for rate in RATES:
         counts = simulated(rate, seeds, Extras(), AlignmentModel())
@@ -228,6 +249,15 @@ def main() -> None:
             for rate, c in counts.items()
         }
         print(name, result["films_of_other_kinds"][name], flush=True)
+    few = max(1, given.seeds // 2)
+    result["lengths_unknown_several_songs"] = {
+        str(rate): {
+            "found": _mean(without_lengths(rate, few, AlignmentModel(grid_s=0.5)).found),
+            "found_without_songs": _mean(without_lengths(rate, few, AlignmentModel(grid_s=0.5, songs=False)).found),
+        }
+        for rate in (0.0, 0.05, 0.1)
+    }
+    print(result["lengths_unknown_several_songs"], flush=True)
     if given.data is not None:
         result["real_compilations_damaged"] = {
             str(rate): {"found": _mean(c.found), "expected": _mean(c.confidence), "in_order": _mean(c.in_order)}

@@ -107,6 +107,19 @@ def build(
         bool, typer.Option("--keep-work", help="Keep the cut clips in OUT.work after the export too.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost; write nothing.")] = False,
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="compilations, or aist++ for AIST++'s published annotations and media.")
+    ] = "compilations",
+    annotations_folder: Annotated[
+        Path | None, typer.Option("--annotations", help="The same as ANNOTATIONS; AIST++'s, with --dataset aist++.")
+    ] = None,
+    camera: Annotated[str, typer.Option(help="Of AIST++: c01 to c09; the published segments are of c01.")] = "c01",
+    skip_ignored: Annotated[
+        bool, typer.Option("--skip-ignored", help="Of AIST++: leave its ignore list out; published segments have it.")
+    ] = False,
+    segments_only: Annotated[
+        bool, typer.Option("--segments-only", help="Of AIST++: cut no clips out of its videos.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Build a dataset, or go on building it: acquire, segment, poses, music, export."""
@@ -122,6 +135,19 @@ def build(
 
     if out is None:
         raise UserError("say where the dataset goes: --out FOLDER")
+    if annotations is not None and annotations_folder is not None:
+        raise UserError("the annotations are named twice: leave ANNOTATIONS or --annotations out")
+    annotations = annotations or annotations_folder
+    if dataset.casefold() in ("aist++", "aist"):
+        if demo or dry_run or only or splits:
+            raise UserError("--demo, --dry-run, --only and --splits are not for --dataset aist++: leave them out")
+        if annotations is None or media is None:
+            raise UserError("--dataset aist++ needs --annotations FOLDER and --media FOLDER")
+        chosen = {"camera": camera, "skip_ignored": skip_ignored, "clips": not segments_only}
+        _build_aist(annotations, media, out, max_height or None, workers or _cores(), as_json, **chosen)
+        return None
+    if dataset.casefold() != "compilations":
+        raise UserError(f"there is no dataset {dataset!r}: take compilations or aist++")
     if demo and (annotations or media):
         raise UserError("--demo brings its own annotations and media: leave ANNOTATIONS and --media out")
     if not demo and annotations is None:
@@ -224,6 +250,31 @@ def build(
             )
         raise typer.Exit(SOME_FAILED)
     return None
+
+
+def _build_aist(
+    annotations: Path, media: Path, out: Path, max_height: int | None, workers: int, as_json: bool, **chosen: Any
+) -> None:
+    from tiktok_dm.pipeline.aist import AistOptions, build_aist
+    from tiktok_dm.pipeline.progress import BuildProgress
+
+    options = AistOptions(annotations, media, out, max_height=max_height, workers=workers, **chosen)
+    with BuildProgress(quiet=as_json) as bars:
+
+        def tell(done: int, total: int, what: str) -> None:
+            bars.expect("AIST++", total)
+            bars.advance("AIST++", what)
+
+        made = build_aist(options, tell)
+    if as_json:
+        _print_json({"out": str(out), **made.counts, "report": made.report})
+        return
+    for sentence in made.sentences():
+        print(sentence)
+    print(
+        f"{out}: {made.counts['segments']:,} segments, {made.counts['clips']:,} clips, "
+        f"{made.counts['bytes'] / 1e6:.0f} MB" + (", unchanged" if made.counts["unchanged"] else "")
+    )
 
 
 @app.command("demo-segments")

@@ -62,6 +62,11 @@ class Part:
     footage: Footage | None = None
     phase_s: float = 0.0
     speed: float = 1.0
+    framing: tuple[float, float, float] = (
+        1.0,
+        0.0,
+        0.0,
+    )  # how much nearer, and shifted by which parts, the camera stands
     music: Music | None = None
     offset_s: float = 0.0
     runs_on: bool = False  # its music goes on from the part before
@@ -165,7 +170,9 @@ def _decoration(size: tuple[int, int], seed: int) -> np.ndarray:
     elif style == 2:
         for _ in range(60):
             x, y, r = rng.integers(width), rng.integers(height), rng.integers(2, max(4, height // 12))
-            draw.ellipse([int(x - r), int(y - r), int(x + r), int(y + r)], tuple(int(c) for c in rng.integers(0, 256, 3)))
+            draw.ellipse(
+                [int(x - r), int(y - r), int(x + r), int(y + r)], tuple(int(c) for c in rng.integers(0, 256, 3))
+            )
     elif style == 3:
         draw.rectangle([0, 0, width // 2, height], colour)
     _write(draw, (width * 0.01, height * 0.05), f"MIX {seed % 100}", height // 14)
@@ -200,6 +207,18 @@ def _moved(picture: np.ndarray, scale: float, dx: float, dy: float) -> np.ndarra
         return np.clip(np.where(v < n, v, 2 * n - 1 - v), 0, n - 1).astype(int)
 
     return picture[np.ix_(folded(y, height), folded(x, width))]
+
+
+def _framed(picture: np.ndarray, scale: float, dx: float, dy: float) -> np.ndarray:
+    """The picture enlarged by `scale` about its centre and shifted, smoothly."""
+    if scale == 1.0:
+        return picture
+    height, width = picture.shape[:2]
+    w, h = width / scale, height / scale
+    x = (width - w) / 2 * (1 + dx)
+    y = (height - h) / 2 * (1 + dy)
+    image = Image.fromarray(picture)
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h)))
 
 
 def _effects(picture: np.ndarray, part: Part, t: float, rng: np.random.Generator) -> np.ndarray:
@@ -254,7 +273,7 @@ def _card(part: Part, size: tuple[int, int], t: float) -> np.ndarray:
     width, height = size
     base = _card_base(part.card, size, part.border, part.text, id(part.footage) if part.footage else 0, part.footage)
     if part.card in ("zooming", "photo_zooming"):
-        return _moved(base, 1 + 0.02 * t, 0, 0)
+        return _framed(base, 1 + 0.02 * t, 0.0, 0.0)
     if part.card == "text":
         image = Image.fromarray(base)
         draw = ImageDraw.Draw(image)
@@ -313,7 +332,7 @@ def part_picture(part: Part, size: tuple[int, int], k: int, fps: float, seed: in
     take = part.phase_s + part.speed * take + part.jump_s * sum(t >= at - 1e-6 for at in part.jumps)
     picture = part.footage.frames[part.footage.index(max(0.0, take))]
     x, y, w, h = _window(part.layout, size)
-    inner = _cover(picture, (w, h))
+    inner = _framed(_cover(picture, (w, h)), *part.framing)
     if part.effects:
         inner = _effects(inner, part, t, np.random.default_rng([seed, 5, max(0, k)]))
     if (w, h) == size:
@@ -505,6 +524,8 @@ def drawn(
     """A compilation drawn at random: shares of clips with an effect, a fade, the same room, music that runs on, jumps."""
     rng = np.random.default_rng([seed, 23])
     rate = float(fps)
+    if size[0] < size[1]:
+        footage = tuple(take for take in footage if take.frames.shape[2] <= take.frames.shape[1])
     parts: list[Part] = []
     layout, border = str(rng.choice(layouts)), int(rng.integers(1000))
 
@@ -524,7 +545,7 @@ def drawn(
     for number in range(clips):
         length = float(np.exp(rng.uniform(np.log(seconds[0]), np.log(seconds[1]))))
         take = footage[int(rng.integers(len(footage)))]
-        phase = float(rng.uniform(0, 3))
+        phase, framing = float(rng.uniform(0, 3)), (1.0, 0.0, 0.0)
         song = music[int(rng.integers(len(music)))]
         go_on = last is not None and rng.random() < runs_on
         if last is not None and last.footage is not None:
@@ -535,6 +556,8 @@ def drawn(
                 n = len(take.frames)
                 start = (ended + n // 2) % n if take is last.footage else int(rng.integers(n))
                 phase = start / take.fps
+                if take is last.footage:  # a take of its own: no camera stands twice in the very same place
+                    framing = (float(rng.uniform(1.04, 1.12)), float(rng.uniform(-1, 1)), float(rng.uniform(-1, 1)))
             else:
                 others = [f for f in footage if f.room != last.footage.room]
                 take = others[int(rng.integers(len(others)))]
@@ -542,13 +565,22 @@ def drawn(
                 song = music[int(rng.integers(len(music)))]
         if rng.random() > keep_layout:
             layout = str(rng.choice(layouts))
+        # What stands at the sides of a wide take would be cut off.
+        shown = "full" if take.frames.shape[2] > take.frames.shape[1] else layout
         if rng.random() > keep_layout:
             border = int(rng.integers(1000))
         happens: list[tuple[str, float, float]] = []
         if rng.random() < effects and length > 2.5:
             for _ in range(int(rng.integers(1, 3))):
                 kind = str(rng.choice(EFFECTS))
-                long = {"flash": 0.2, "double_flash": 0.5, "blink": 0.1, "punch_zoom": 0.35, "zoom": 0.9, "whip_pan": 0.4}
+                long = {
+                    "flash": 0.2,
+                    "double_flash": 0.5,
+                    "blink": 0.1,
+                    "punch_zoom": 0.35,
+                    "zoom": 0.9,
+                    "whip_pan": 0.4,
+                }
                 span = min(long.get(kind, float(rng.uniform(0.8, 2.5))), length - 1.2)
                 happens.append((kind, 0.6 + float(rng.random()) * max(0.0, length - 1.2 - span), span))
         leaps = (float(rng.uniform(1.0, length - 1.0)),) if rng.random() < jumps and length > 3 else ()
@@ -558,7 +590,7 @@ def drawn(
             fade = max(4, round(rng.uniform(0.2, 1.0) * rate))
         part = Part(
             "clip", round(length * rate), footage=take, phase_s=phase, speed=float(rng.choice([1.0, 1.0, 1.15, 0.9])),
-            music=song, offset_s=float(rng.uniform(0, 12)), runs_on=go_on, layout=layout, border=border,
+            music=song, offset_s=float(rng.uniform(0, 12)), runs_on=go_on, layout=shown, framing=framing, border=border,
             effects=tuple(happens), jumps=leaps, transition=transition, fade=fade,
         )  # fmt: skip
         parts.append(part)

@@ -6,13 +6,15 @@ import json
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.media_factory import film
+from tests.media_factory import constant, film
+from tiktok_dm import media
 from tiktok_dm.annotations import read_annotations
 from tiktok_dm.curate.agreement import KnownClip, match_clips, pair_agreement, proposed_clips, score
 from tiktok_dm.curate.proposals import read_proposals, read_sources, revision_of, write_proposals
@@ -144,14 +146,14 @@ def test_the_command_counts_dancers_and_its_folder_builds(demo: Path, tmp_path: 
 # ------------------------------------------------------------------------------------------- bad input
 
 
-def noisy_film(path: Path, seconds: float = 3.0, sound: bool = True) -> Path:
-    """One shot of a moving pattern with a tone."""
+def tone_film(path: Path, kind: str, seconds: float = 4.0) -> Path:
+    """A film of 160 x 96 px at 25 fps: `black` with a tone, or `shot`, one moving pattern without a sound track."""
     rng = np.random.default_rng(0)
-    base = rng.integers(0, 255, (96, 400, 3), np.uint8)
-    frames = [base[:, k : k + 160].copy() for k in range(round(seconds * 25))]
-    heard = np.sin(2 * np.pi * 440 * np.arange(round(seconds * 22_050)) / 22_050).astype(np.float32) * 0.3
-    film(path, frames, fps=25, sound=heard if sound else None, sample_rate=22_050)
-    return path
+    base = rng.integers(0, 255, (24, 100, 3), np.uint8).repeat(4, 0).repeat(4, 1)
+    n = round(seconds * 25)
+    frames = [base[:, k : k + 160].copy() if kind == "shot" else np.zeros((96, 160, 3), np.uint8) for k in range(n)]
+    heard = 0.3 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * 48_000)) / 48_000)
+    return film(path, frames, *constant(n, Fraction(25)), sound=None if kind == "shot" else heard[:, None].astype("f4"))
 
 
 def test_one_bad_video_does_not_stop_the_others(demo: Path, tmp_path: Path) -> None:
@@ -168,8 +170,8 @@ def test_nothing_to_propose_is_one_sentence_and_writes_nothing(tmp_path: Path) -
     bad.write_bytes(b"this is no video")
     with pytest.raises(UserError, match=r"bad\.mp4"):
         propose([bad], tmp_path / "p", dancers=False)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no video"):
-        (tmp_path / "empty").mkdir()
         propose([tmp_path / "empty"], tmp_path / "p", dancers=False)
     assert not (tmp_path / "p").exists()
 
@@ -180,3 +182,66 @@ def test_two_files_of_one_name(tmp_path: Path) -> None:
         (tmp_path / folder / "x.mp4").write_bytes(b"x")
     with pytest.raises(UserError, match="have one name"):
         propose([tmp_path / "a" / "x.mp4", tmp_path / "b" / "x.mp4"], tmp_path / "p", dancers=False)
+
+
+def test_a_black_video_is_told_and_a_silent_one_gets_songs_of_its_own(demo: Path, tmp_path: Path) -> None:
+    black = tone_film(tmp_path / "black.mp4", "black")
+    with pytest.raises(UserError, match=r"black\.mp4 holds nothing that could be a clip: its picture is black through"):
+        propose([black], tmp_path / "p", dancers=False)
+    # The demo's first film without its sound: four clips, and nothing to say which share a song.
+    mute = tmp_path / "mute.mp4"
+    _without_sound(demo / "media" / "compilation_0.mp4", mute)
+    done = propose([mute, black], tmp_path / "p", dancers=False)
+    assert done.new == {0: 4}
+    assert list(done.failed) == ["black.mp4"]
+    assert done.notes == ("mute.mp4 has no sound: each of its clips got a song of its own",)
+    proposals = read_proposals(tmp_path / "p")
+    assert sorted(proposals.clips.song_id) == [0, 1, 2, 3]
+    assert (proposals.proposals.song_confidence == 0).all()
+
+
+def test_a_video_without_cuts_is_one_clip(demo: Path, tmp_path: Path) -> None:
+    known = truth(demo, 0)["clips"][1]
+    alone = media.cut(demo / "media" / "compilation_0.mp4", known["start_s"], known["end_s"], tmp_path / "alone.mp4")
+    done = propose([tmp_path / "alone.mp4"], tmp_path / "p", dancers=False)
+    clips = read_proposals(tmp_path / "p").clips
+    assert done.new == {0: 1}
+    assert (clips.start_s[0], clips.end_s[0]) == (0.0, pytest.approx(alone.duration_s, abs=0.001))
+
+
+def test_a_video_in_which_nobody_dances_is_told(tmp_path: Path) -> None:
+    shot = tone_film(tmp_path / "shot.mp4", "shot")
+    with pytest.raises(UserError, match=r"shot\.mp4 holds nothing that could be a clip: all of it is card"):
+        propose([shot], tmp_path / "p", dancers=False)
+
+
+def test_a_folder_that_was_edited_by_hand_meanwhile(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "p"
+    propose([demo / "media" / "compilation_0.mp4"], out, dancers=False)
+    from tiktok_dm.curate import propose as module
+
+    group = module.group_songs
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        text = (out / "clips.csv").read_text()
+        (out / "clips.csv").write_text(text.replace("0,0,0,", "0,0,1,", 1))
+        return group(*args, **kwargs)
+
+    monkeypatch.setattr(module, "group_songs", slow)
+    with pytest.raises(UserError, match="changed by someone else since it was read, so nothing was written"):
+        propose([demo / "media" / "compilation_1.mp4"], out, dancers=False)
+    assert list(read_proposals(out).annotations.compilations.file) == ["compilation_0.mp4"]
+    assert read_proposals(out).clips.song_id[0] == 1
+
+
+def _without_sound(source: Path, out: Path) -> None:
+    import av
+
+    with av.open(str(source)) as read, av.open(str(out), "w") as written:
+        stream = written.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(read.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                written.mux(packet)

@@ -108,6 +108,26 @@ def test_rows_hold_the_files_to_the_last_bit(tmp_path: Path, root: Path, few: An
     }
 
 
+def test_verify_looks_at_it_and_finds_what_was_changed(tmp_path: Path, root: Path, few: Annotations) -> None:
+    import pyarrow.parquet
+
+    from tiktok_dm.pipeline.verify import verify
+
+    import_preprocessed(root, tmp_path / "out", released=few)
+    report = verify(tmp_path / "out", decoders=False)
+    assert [str(finding) for finding in report.findings] == []
+    assert (report.counts["clips"], report.counts["segments"], report.counts["songs"]) == (0, 8, 4)
+    path = tmp_path / "out" / "data" / "segments" / "test-00000-of-00001.parquet"
+    table = pyarrow.parquet.read_table(path)
+    songs = table.schema.get_field_index("song_id")
+    train = pyarrow.parquet.read_table(path.with_name("train-00000-of-00001.parquet"))
+    moved = pyarrow.array([train["song_id"][0].as_py()] * len(table))
+    pyarrow.parquet.write_table(table.set_column(songs, table.schema.field(songs), moved), path)
+    told = [str(finding) for finding in verify(tmp_path / "out", decoders=False).findings]
+    assert any("a song belongs to one split" in text for text in told)
+    assert any(text.startswith("data/segments/test-00000-of-00001.parquet") for text in told)
+
+
 def test_load_dataset_opens_it_with_the_visual_column(tmp_path: Path, root: Path, few: Annotations) -> None:
     import datasets
 

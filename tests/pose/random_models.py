@@ -52,7 +52,9 @@ def write_detector(folder: Path, labels: dict[int, str]) -> Path:
         num_queries=30,
         id2label=labels,
     )
-    RTDetrV2ForObjectDetection(config).save_pretrained(folder)
+    model = RTDetrV2ForObjectDetection(config)
+    spread(model)
+    model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"height": SIDE, "width": SIDE}}))
     return folder
 

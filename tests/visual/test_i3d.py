@@ -46,6 +46,11 @@ INCEPTION = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
 def on_meta(network: torch.nn.Module, *shape: int) -> list[tuple[str, tuple[int, ...]]]:
     return [(name, tuple(x.shape)) for name, x in network.walk(torch.empty(shape, device="meta"))]
 

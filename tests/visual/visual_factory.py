@@ -49,3 +49,20 @@ class BrightnessFlow:
         grey = np.stack(windows).astype(np.float32).mean(axis=-1)
         across = np.diff(grey, axis=1) / 4
         return np.stack([across, np.zeros_like(across)], axis=-1)
+
+
+class Thumbnails:
+    """An extractor that costs nothing: 2,048 levels of a window's mean picture. For tests of all but features."""
+
+    name, version, features, side, batch = "thumbnails", "1", 2048, 32, 2
+    method = "levels of the mean picture"
+
+    def __init__(self) -> None:
+        self.weights: dict[str, str] = {"none.pt": "0" * 64}
+
+    def check(self) -> None:
+        pass
+
+    def extract(self, windows: Sequence[Window]) -> np.ndarray:
+        means = np.stack(windows).mean(axis=1).reshape(len(windows), -1) / 255
+        return means[:, :2048].astype(np.float32)

@@ -34,6 +34,7 @@ _NEVER = -np.inf
 _SAME_INSTANT_S = 0.02  # candidates nearer to each other than this are one: half a frame at 25 fps
 _EDGE_S = 0.1  # a candidate this near to the first or last instant is that edge
 _ONE_CUT_S = 0.3  # two candidates this near are seldom two boundaries
+_LONG_S, _LONG_GRID_S = 1500.0, 1 / 3  # longer videos get a coarser grid: time and memory grow with its square
 _LEAST_MASS = 1e-5  # pairs of boundaries that are less probable are left out when the best are chosen
 
 
@@ -259,9 +260,12 @@ class _Lattice:
     """Positions at which a clip may begin or end, and the recursions over them."""
 
     def __init__(self, video: VideoEvidence, clips: list[ClipFact], model: AlignmentModel) -> None:
-        self.clips, self.model, self.n_candidates = clips, model, len(video.candidate_s)
+        self.clips, self.n_candidates = clips, len(video.candidate_s)
         told = [t for clip in clips for t in (clip.start_s, clip.end_s) if t is not None]
         last = max([float(video.duration_s), *told, model.grid_s])
+        if last > _LONG_S:
+            model = replace(model, grid_s=max(model.grid_s, _LONG_GRID_S))
+        self.model = model
         self.t, self.candidate, self.logit = _positions(video, sorted(told), last, model)
         n = len(self.t)
         self.rate = (len(clips) + 1) / last
@@ -402,7 +406,7 @@ class _Lattice:
         after = self._final(passed_to)
         for i in reversed(range(len(self.clips))):
             pairs = self.pairs[i]
-            rest = scores[i] + after[pairs.end]
+            rest = scores.pop() + after[pairs.end]
             mass[i] = np.exp(ready[i][pairs.start] + rest - evidence)
             start[i] = np.bincount(pairs.start, mass[i], n)
             end[i] = np.bincount(pairs.end, mass[i], n)

@@ -285,8 +285,9 @@ def _sketches(
     sums = dict(
         zip(before.annotations.compilations.compilation_id, before.annotations.compilations.sha256, strict=True)
     )
-    for number, rows in before.clips.groupby("compilation_id"):
-        path = sources.get(int(number))
+    for number in sorted(int(n) for n in before.clips.compilation_id.unique()):
+        rows = before.clips[before.clips.compilation_id == number]
+        path = sources.get(number)
         timed = rows[rows.start_s.notna() & rows.end_s.notna()]
         if path is None or not isinstance(sums.get(number), str):
             notes.append(
@@ -295,8 +296,8 @@ def _sketches(
             )
             continue
         heard = scan(path, work, sha256=sums[number])
-        for row in timed.itertuples():
-            sketches[str(row.clip_id)] = sketch_of(heard, float(row.start_s), float(row.end_s))
+        for clip, start, end in zip(timed.clip_id, timed.start_s, timed.end_s, strict=True):
+            sketches[str(clip)] = sketch_of(heard, float(start), float(end))
     for one in found:
         heard = scan(one.path, work, sha256=one.sha256)
         for k in _clips_of(one):
@@ -464,7 +465,8 @@ def _proposal_row(clip: int, shot: Shot, groups: SongGroups, count: DancerCount 
     for name, boundary in (("start", shot.start), ("end", shot.end)):
         # An end is no surer than that this is a clip at all.
         row[f"{name}_confidence"] = round(min(boundary.confidence, shot.confidence), 3)
-        row[f"{name}_reason"] = boundary.reason if shot.confidence >= boundary.confidence else shot.reason
+        doubt = shot.confidence < min(_SURE_CLIP, boundary.confidence)
+        row[f"{name}_reason"] = f"{boundary.reason}; {shot.reason}" if doubt else boundary.reason
     row["song_confidence"] = round(groups.confidence[str(clip)], 3)
     row["song_reason"] = groups.reason[str(clip)]
     if count is not None:

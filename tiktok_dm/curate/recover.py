@@ -500,8 +500,11 @@ def _why_unclaimed(start: float, end: float, rejected: pd.DataFrame) -> tuple[st
     shared = np.minimum(rejected.end_s, end) - np.maximum(rejected.start_s, start)
     if len(rejected) and float(shared.max()) > 0.5 * (end - start):
         kind = rejected.kind[shared.idxmax()]
-        kind = str(kind) if isinstance(kind, str) else "rejected"
-        return kind, f"no clip claims it, and the proposals take it for a {kind.replace('_', ' ')}"
+        if not isinstance(kind, str) or kind == "rejected":
+            return "rejected", "no clip claims it, and it was rejected before"
+        words = kind.replace("_", " ")
+        article = "an" if words[:1] in "aeiou" else "a"
+        return kind, f"no clip claims it, and the proposals take it for {article} {words}"
     return "rejected", "no clip of the annotations claims it: one that they leave out, or one that was not found"
 
 

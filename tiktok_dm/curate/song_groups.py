@@ -2,7 +2,9 @@
 
 A pair's confidence is evidence for one song, as log-odds; two groups of clips become one song when the evidence
 between them outweighs what is missing: of two big groups, many pairs should match, and one doubtful pair is not enough.
-A third clip does connect two that have no common stretch of music. The best evidence goes first (greedy agglomeration
+Pairs between the same two groups are no independent witnesses (two songs with one drum loop match a little wherever
+they are compared), so that many doubtful ones count little more than one. A third clip does connect two that have no
+common stretch of music. The best evidence goes first (greedy agglomeration
 for correlation clustering, Bansal, Blum and Chawla 2004).
 
 Ids are stable: a clip whose song is known is never moved, and two known songs are never made one. Not for finding the
@@ -14,6 +16,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import log
+from typing import NamedTuple
 
 import numpy as np
 
@@ -174,11 +178,11 @@ class _Groups:
 
     def merge(self, odds: Mapping[tuple[str, str], float]) -> None:
         """Merge the two groups with the most evidence again and again."""
-        between: dict[int, dict[int, tuple[float, int]]] = {group: {} for group in self._members}
+        between: _Between = {group: {} for group in self._members}
         for (a, b), value in odds.items():
             one, other = self._group[a], self._group[b]
             if one != other:
-                _add(between, one, other, value, 1)
+                _add(between, one, other, _Evidence(value, 1, 0.0, 0) if value > 0 else _Evidence(0.0, 0, value, 1))
         heap = [self._entry(one, other, between) for one in between for other in between[one] if one < other]
         heapq.heapify(heap)
         while heap:
@@ -190,20 +194,18 @@ class _Groups:
             if stale or entry != self._entry(one, other, between) or not self._may(one, other):
                 continue
             self._join(one, other)
-            for third, (value, count) in between.pop(other).items():
+            for third, value in between.pop(other).items():
                 between[third].pop(other, None)
                 if third != one:
-                    _add(between, one, third, value, count)
+                    _add(between, one, third, value)
             between[one].pop(other, None)
             for third in between[one]:
                 heapq.heappush(heap, self._entry(min(one, third), max(one, third), between))
 
-    def _entry(
-        self, one: int, other: int, between: Mapping[int, Mapping[int, tuple[float, int]]]
-    ) -> tuple[float, int, int]:
-        value, count = between[one][other]
-        missing = len(self._members[one]) * len(self._members[other]) - count
-        return -(value - MISSING * missing**0.5), one, other
+    def _entry(self, one: int, other: int, between: _Between) -> tuple[float, int, int]:
+        found = between[one][other]
+        missing = len(self._members[one]) * len(self._members[other]) - found.matches - found.doubts
+        return MISSING * missing**0.5 - found.log_odds, one, other
 
     def numbered(self, next_id: int) -> dict[str, int]:
         """Song of each clip: a known one, or the next number in the order of the clips."""
@@ -216,10 +218,28 @@ class _Groups:
         return song_of
 
 
-def _add(between: dict[int, dict[int, tuple[float, int]]], one: int, other: int, value: float, count: int) -> None:
+class _Evidence(NamedTuple):
+    """What pairs between two groups say: sums of log-odds above and below 0, and of how many pairs."""
+
+    fore: float
+    matches: int
+    against: float
+    doubts: int
+
+    @property
+    def log_odds(self) -> float:
+        """Of one song: the mean of each kind, times one plus the logarithm of their number."""
+        sides = ((self.fore, self.matches), (self.against, self.doubts))
+        return sum(value / count * (1 + log(count)) for value, count in sides if count)
+
+
+_Between = dict[int, dict[int, _Evidence]]
+
+
+def _add(between: _Between, one: int, other: int, found: _Evidence) -> None:
     for here, there in ((one, other), (other, one)):
-        before = between[here].get(there, (0.0, 0))
-        between[here][there] = (before[0] + value, before[1] + count)
+        before = between[here].get(there, _Evidence(0.0, 0, 0.0, 0))
+        between[here][there] = _Evidence(*(a + b for a, b in zip(before, found, strict=True)))
 
 
 def _judge(

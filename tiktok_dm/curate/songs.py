@@ -111,7 +111,7 @@ def _edit(speed: float, bins: float, frames: int) -> tuple[str, str]:
 
     Speed is known better the more frames agree; two tracks of one key and nearly one tempo are told from one by that.
     """
-    near = 0.1 + 18 / max(frames, 1)  # bins; measured on copies of three to ten seconds
+    near = 0.12 + 22 / max(frames, 1)  # bins; measured on copies of three to ten seconds
     change = BINS_PER_OCTAVE * np.log2(speed)
     pitch = 12 * bins / BINS_PER_OCTAVE
     fast = f"played {speed:.2f} times as fast"

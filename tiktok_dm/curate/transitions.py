@@ -27,14 +27,21 @@ TILE = 6  # px: sides of the tiles in which parts of the picture are judged; a d
 TILE_NOISE = 1.5  # mean change of a tile that stands still, at low bit rates
 PEAK = 1.45  # a hard cut changes this much more than any of its neighbours do; a leap or a shaking camera less often
 PEAK_S = 0.12  # neighbours: this far, s (a flash's rise and a stutter in between are shorter)
-USUAL = 2.0  # and this much more than the median of a second around
 LEAST = 0.12  # mean change of the picture, levels: a dancer who jumps in a fifth of the picture makes ten times that
 NEAR_S, FAR_S = 0.35, 1.2  # s: pictures that tell the motion on one side, pictures in which the old one may come back
 FADE_S = (0.12, 0.2, 0.33, 0.55, 0.9, 1.3)  # lengths at which gradual changes are looked for
 STRAIGHT = 0.62  # a fade goes straight from one picture to the other: share of way made good; dancing stays below 0.5
 FADE_LEAST = 2.5  # mean change by a fade, levels
 FADE_USUAL = 1.7  # and so much more than the same time changes nearby
+FOREIGN = 1.3  # both sides of a fade differ this much more than the pictures of one side do
 FLAT = 14.0  # standard deviation of what black, white or any other single colour leaves of the picture
+# Log-odds of a cut, in the order of `Evidence.vector`: logistic regression on the candidates of 48 compilations that
+# `tests/curate/compilation_factory.py` makes of footage and of synthetic dancers. What each sign says stands in `Evidence`.
+_HARD = np.array([1.53, 0.96, 0.78, 1.7, 1.43, 0.1, -0.5, -3.58, 1.39], np.float32)
+_HARD_OFFSET = -3.8
+_SOFT = np.array([0.0, 2.1, 0.9, 2.2, 1.97, 2.0, -0.7, -1.66, 1.56], np.float32)
+_SOFT_OFFSET = -8.2
+HOPELESS = -5.5  # log-odds by the picture below which nothing else makes a cut
 _SCALES = tuple(float(s) for s in np.geomspace(0.62, 1.62, 13))
 
 
@@ -80,6 +87,7 @@ class Evidence:
     peak: float  # change over the greatest change nearby
     area: float  # share of the picture that changed
     broken: float  # share of the moving parts that break off
+    apart: float  # share of the picture that looks on this side as it never does on the other
     strange: float  # least difference of both sides over the usual difference within one
     stays: float  # least difference of both sides within a second over the change: 0 where the old picture comes back
     same: float  # share of what changed that is still the same drawing, moved by a little, brighter or tinted
@@ -91,19 +99,21 @@ class Evidence:
     def vector(self) -> Array:
         return np.array(
             [
-                np.log(np.clip(self.peak, 0.5, 8)),
+                np.log(np.clip(self.peak, 0.7, 8)),
                 np.sqrt(self.area),
                 self.broken,
-                np.log(np.clip(self.strange, 0.2, 8)),
+                np.sqrt(self.apart),
+                np.log(np.clip(self.strange, 0.2, 6)),
                 self.stays,
                 self.same,
                 self.moved,
+                min(self.amount, 30) / 30,
             ],
             np.float32,
         )
 
 
-# ------------------------------------------------------------------------------------------------------ change over time
+# ----------------------------------------------------------------------------------------------------- change over time
 
 
 @dataclass(frozen=True)
@@ -163,7 +173,7 @@ def _hard(scan: Scan, change: Change) -> list[Candidate]:
     near = _around(change.whole, reach)
     peak = change.whole / np.maximum(near, 0.02)
     # The parts that move may be a small share of the picture: tiles vote too.
-    taken = (change.whole > LEAST) & (peak > PEAK) & (change.whole > USUAL * usual)
+    taken = (change.whole > LEAST) & (peak > PEAK) & (change.whole > usual)
     # A cut between two abrupt changes that are not one (a flash beside it): greatest of its surroundings, no more.
     taken |= (change.whole > 8) & (peak >= 1.0) & (change.whole > 3 * usual)
     return [Candidate("hard_cut", int(t), int(t), int(t), float(peak[t])) for t in np.flatnonzero(taken) if t > 0]
@@ -179,8 +189,9 @@ def _gradual(scan: Scan, block: int = 2048) -> list[Candidate]:
         small = _halved(scan, low, high)
         through = _through_colour(small, fps)
         # Either half of a fade through black goes straight, too.
-        direct = [c for c in _fitted(small, _straight(small, fps), fps) if not any(_overlap(c, o) for o in through)]
-        here = [*direct, *through]
+        direct = _fitted(small, [*_straight(small, fps), *_other_scene(small, fps)], fps)
+        direct = [c for c in direct if not any(_overlap(c, o) for o in through)]
+        here = [c for c in direct if _foreign(small, c, fps) > FOREIGN] + through
         for c in here:
             moved = replace(c, first=c.first + low, middle=c.middle + low, last=c.last + low)
             if begin <= moved.middle < begin + block:
@@ -246,54 +257,109 @@ def _usual(values: Array, reach: int) -> Array:
     return percentile_filter(values, 33, 2 * reach + 1, mode="nearest")
 
 
+def _other_scene(small: NDArray[np.uint8], fps: float) -> list[Candidate]:
+    """Where the pictures half a second and more ahead are all unlike those as far back, however one became the other.
+
+    Finds what goes by no straight way: a fade between two people who both move a lot, a slide, a wipe.
+    """
+    offsets = np.unique(np.round(np.array([0.5, 0.68, 0.9, 1.2]) * fps).astype(int))
+    n, reach = len(small), int(offsets[-1])
+    stride = max(1, round(0.1 * fps))
+    centres = np.arange(reach, n - reach, stride)
+    if not len(centres):
+        return []
+    score = np.zeros(len(centres), np.float32)
+    for k, c in enumerate(centres):
+        back, ahead = small[c - offsets].astype(np.int16), small[c + offsets].astype(np.int16)
+        cross = np.maximum(np.abs(back[:, None] - ahead[None]) - 3, 0).mean((2, 3, 4)).min()
+        if cross < FADE_LEAST:
+            continue
+        usual = max(
+            float(np.maximum(np.abs(side[1:] - side[:-1]) - 3, 0).mean((1, 2, 3)).max()) for side in (back, ahead)
+        )
+        score[k] = cross / max(usual, 1.0)
+    best = (score > FOREIGN) & (score >= _around(score, max(1, round(0.5 * fps / stride))))
+    half = int(offsets[0])
+    return [
+        Candidate("crossfade", int(c - half), int(c), int(c + half), 0.3, float(score[k]))
+        for k, c in zip(np.flatnonzero(best), centres[best], strict=True)
+    ]
+
+
+def _foreign(small: NDArray[np.uint8], candidate: Candidate, fps: float) -> float:
+    """Least difference of the pictures on both sides of a fade over the usual one within a side."""
+    n = len(small)
+    offsets = np.unique(np.round(np.array([0.04, 0.12, 0.25, 0.4]) * fps).astype(int))
+    back = small[np.clip(candidate.first - 1 - offsets, 0, n - 1)].astype(np.int16)
+    ahead = small[np.clip(candidate.last + offsets, 0, n - 1)].astype(np.int16)
+    cross = float(np.maximum(np.abs(back[:, None] - ahead[None]) - 3, 0).mean((2, 3, 4)).min())
+    usual = max(float(np.maximum(np.abs(side[1:] - side[:-1]) - 3, 0).mean((1, 2, 3)).max()) for side in (back, ahead))
+    return cross / max(usual, 0.3)
+
+
 def _fitted(small: NDArray[np.uint8], found: list[Candidate], fps: float) -> list[Candidate]:
     """The straight stretches as fades with a begin and an end: the best of those that overlap.
 
-    In a fade from A to B, each picture is (1 - u) A + u B with u rising evenly: u is found by projection, the fade's
-    middle and length by a straight line through it, and what is left over tells how well that describes the pictures.
+    In a fade from A to B, each picture is (1 - u) A + u B with u rising evenly: u is found by projection (in which
+    pixels that move on either side count little), the fade's middle and length by a straight line through it, and what
+    is left over tells how well that describes the pictures.
     """
+    fits: list[tuple[float, Candidate]] = []
+    seen: set[tuple[int, int]] = set()
+    for candidate in found:
+        start = candidate.first, candidate.last
+        if start not in seen:
+            seen.add(start)
+            fit = _fit(small, candidate, fps)
+            if fit is not None:
+                fits.append(fit)
+    kept: list[Candidate] = []
+    for _, fitted in sorted(fits, key=lambda f: (-f[0], f[1].first, f[1].last)):
+        if not any(_overlap(fitted, other) for other in kept):
+            kept.append(fitted)
+    return kept
+
+
+def _fit(small: NDArray[np.uint8], candidate: Candidate, fps: float) -> tuple[float, Candidate] | None:
+    """(how much of the change the fade explains, the fade), or None where none fits."""
     n = len(small)
-    fitted: list[Candidate] = []
-    for candidate in sorted(found, key=lambda c: (-c.strength * np.sqrt(c.score), c.middle)):
-        if any(other.first - 2 <= candidate.middle <= other.last + 2 for other in fitted):
-            continue
-        first, last = candidate.first, candidate.last
-        result = None
-        for _ in range(3):
-            margin = max(2, (last - first) // 3)
-            low, high = max(0, first - margin), min(n - 1, last + margin)
-            stretch = small[low : high + 1].astype(np.float32).reshape(high - low + 1, -1)
-            side = max(1, margin // 2)
-            a = stretch[:side].mean(0)
-            way = stretch[-side:].mean(0) - a
-            energy = float(way @ way)
-            share = (stretch - a) @ way / max(energy, 1e-3)
-            inside = np.flatnonzero((share > 0.12) & (share < 0.88))
-            result = None
-            if energy < 1.0 or len(inside) < 2:
-                break
-            slope, offset = np.polyfit(inside.astype(np.float64), share[inside], 1)
-            if slope <= 0.2 / fps:
-                break
-            middle, half = float((0.5 - offset) / slope + low), min(0.5 / float(slope), 0.8 * fps)
-            first, last = max(1, int(np.floor(middle - half))), min(n - 1, int(np.ceil(middle + half)))
-            if last - first < 2 or not 0 < middle < n - 1:
-                break
-            result = middle
-        if result is None:
-            continue
-        left = stretch[inside] - a - share[inside, None] * way
-        residue = float(np.sqrt((left**2).mean() / max(1e-6, float((way**2).mean()))))
-        uneven = float(np.abs(share[inside] - (slope * inside + offset)).max())
-        # What follows begins where it is the greater part of the mixture.
-        frame = int(np.clip(np.ceil(result - 0.01), 1, n - 1))
-        if first < frame <= last and uneven < 0.25:
-            fitted.append(Candidate("crossfade", first, frame, last, candidate.strength, residue))
-    return fitted
+    first, last = candidate.first, candidate.last
+    for _ in range(4):
+        margin = max(3, (last - first) // 3)
+        low, high = max(0, first - margin), min(n - 1, last + margin)
+        stretch = small[low : high + 1].astype(np.float32).reshape(high - low + 1, -1)
+        before, after = stretch[: max(2, first - low)], stretch[min(last - low, len(stretch) - 2) :]
+        a = before.mean(0)
+        way = after.mean(0) - a
+        weight = 1 / (before.var(0) + after.var(0) + 9)
+        energy = float((way * way * weight).sum())
+        share = (stretch - a) @ (way * weight) / max(energy, 1e-3)
+        inside = np.flatnonzero((share > 0.12) & (share < 0.88))
+        if energy < 1.0 or len(inside) < 2:
+            return None
+        slope, offset = np.polyfit(inside.astype(np.float64), share[inside], 1)
+        if slope <= 0.2 / fps:
+            return None
+        middle, half = float((0.5 - offset) / slope + low), min(0.5 / float(slope), 0.8 * fps)
+        was = first, last
+        first, last = max(1, int(np.floor(middle - half))), min(n - 1, int(np.ceil(middle + half)))
+        if last - first < 2 or not 0 < middle < n - 1:
+            return None
+        if was == (first, last):
+            break
+    left = stretch[inside] - a - share[inside, None] * way
+    residue = float(np.sqrt(((left**2) * weight).mean() / max(1e-6, float(((way**2) * weight).mean()))))
+    uneven = float(np.abs(share[inside] - (slope * inside + offset)).max())
+    # What follows begins where it is the greater part of the mixture.
+    frame = int(np.clip(np.ceil(middle - 0.01), 1, n - 1))
+    if not first < frame <= last or uneven > 0.3:
+        return None
+    explained = float(np.abs(way).mean()) * (1 - min(1.0, residue)) * (1 - uneven)
+    return explained, Candidate("crossfade", first, frame, last, candidate.strength, residue)
 
 
 def _through_colour(small: NDArray[np.uint8], fps: float) -> list[Candidate]:
-    """Stretches in which what changes becomes a single colour, nearly black or nearly white, and then another picture."""
+    """Stretches in which what changes becomes a single colour, nearly black or white, and then another picture."""
     n = len(small)
     found: list[Candidate] = []
     luma = small.mean(-1).astype(np.float32)
@@ -310,7 +376,9 @@ def _through_colour(small: NDArray[np.uint8], fps: float) -> list[Candidate]:
             if 48 < mean < 205 or float(flat.std()) > FLAT:
                 continue
             sides = [luma[centre - reach][changed], luma[centre + reach][changed]]
-            if min(float(side.std()) for side in sides) < 1.5 * FLAT:
+            if max(float(side.std()) for side in sides) < 1.5 * FLAT or float(flat.std()) > 0.5 * max(
+                float(side.std()) for side in sides
+            ):
                 continue
             found.append(_colour_fade(luma, centre, changed, mean, fps))
     merged: list[Candidate] = []
@@ -333,16 +401,20 @@ def _colour_fade(luma: Array, centre: int, changed: NDArray[np.bool_], colour: f
 
     def side(steps: Array) -> tuple[int, float]:
         """(frames until the picture is all there, frames until it begins to show) on one side."""
-        level = np.maximum.accumulate(steps)
-        full = float(np.quantile(level[: max(2, round(1.2 * fps))], 0.6)) if len(level) > 1 else 0.0
-        there = int(np.argmax(level >= 0.9 * full)) if full > 0 else 0
-        shows = int(np.argmax(level >= 0.1 * full)) if full > 0 else 0
-        return there, shows
+        level = np.maximum.accumulate(steps)[: max(2, round(1.2 * fps))]
+        full = float(np.quantile(level, 0.6))
+        if full <= 0:
+            return 1, 0.0
+        there, fifth, most = (int(np.argmax(level >= share * full)) for share in (0.9, 0.2, 0.6))
+        return there, max(0.0, fifth - (most - fifth) / 2)
 
     back, back_shows = side(away[at::-1])
     ahead, ahead_shows = side(away[at:])
-    first, last = max(1, centre - back), min(n - 1, centre + ahead)
-    middle = round((2 * centre - back_shows + ahead_shows) / 2 + 0.01)
+    # The last tenth of a fade is hard to see.
+    first, last = max(1, centre - back - back // 9), min(n - 1, centre + ahead + ahead // 9)
+    # The darkest instant, and half-way between the whole pictures: where both fades are equally long they agree.
+    darkest, half_way = centre + (ahead_shows - back_shows) / 2, centre + (ahead - back) / 2
+    middle = int(np.ceil((darkest if abs(darkest - half_way) > 0.2 * fps else half_way) - 0.01))
     return Candidate("fade", first, min(max(first, middle), last), last, 1.0, 0.0)
 
 
@@ -448,10 +520,11 @@ def evidence(scan: Scan, change: Change, candidate: Candidate, limits: tuple[int
     ahead = last - 1 + spread(far, 11)
     back, ahead = back[back >= low], ahead[ahead < high]
     if not len(back) or not len(ahead):
-        return Evidence(0, 0, 0, 0, 0, 1, 1, 0, 0, 0)
+        return Evidence(0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0)
     before = np.asarray(scan.pictures[back]).astype(np.float32)  # nearest first
     after = np.asarray(scan.pictures[ahead]).astype(np.float32)
-    cross = np.maximum(np.abs(before[:, None] - after[None]).mean(-1) - NOISE, 0).mean((2, 3))
+    between = np.maximum(np.abs(before[:, None] - after[None]).mean(-1) - NOISE, 0)
+    cross = between.mean((2, 3))
     amount = float(cross[0, 0])
     close_b, close_a = back >= first - near, ahead < last + near
 
@@ -463,16 +536,11 @@ def evidence(scan: Scan, change: Change, candidate: Candidate, limits: tuple[int
 
     inner = max(within(before[close_b]), within(after[close_a]), 0.05)
     strange = float(cross[np.ix_(close_b, close_a)].min()) / inner
+    apart = float((between[np.ix_(close_b, close_a)].min((0, 1)) > NOISE).mean())
     stays = float(cross.min()) / max(amount, 1e-3)
 
     weight = np.clip(np.abs(before[0] - after[0]).mean(-1) - 2 * NOISE, 0, 40)
     area = float((weight > 0).mean())
-    drawn_b = _drawing(before[0])
-    drawn_a = [_drawing(after[k]) for k in (0, min(2, len(after) - 1), min(5, len(after) - 1), min(8, len(after) - 1))]
-    same = max(_same_drawing(drawn_b, other, weight) for other in drawn_a)
-    half = np.sqrt(_half(weight))
-    moved = max(_moved(_drawing(_half(before[0])), _drawing(_half(after[k])), half) for k in (0, min(2, len(after) - 1)))
-
     reach = round(0.6 * fps)
     b0, a1 = max(low + 1, first - reach), min(high, last + reach)
     tiles = change.tiles
@@ -489,9 +557,18 @@ def evidence(scan: Scan, change: Change, candidate: Candidate, limits: tuple[int
     breaks = np.clip((here / (usual + TILE_NOISE) - 1.0) / 1.5, 0, 1)
     broken = float((moving * breaks).sum() / moving.sum()) if moving.sum() > 0.5 else float((breaks > 0).mean() > 0.02)
     peak = candidate.strength if hard else 1.0
-    return Evidence(
-        peak, area, broken, strange, stays, same, moved, amount, 0.0 if hard else candidate.strength, last - first
-    )
+    straight = 0.0 if hard else candidate.strength
+    found = Evidence(peak, area, broken, apart, strange, stays, 0.0, 0.0, amount, straight, last - first)
+    if picture_odds(candidate.kind, found) < HOPELESS:
+        # Whatever the drawings say makes it less of a cut.
+        return replace(found, same=1.0, moved=1.0)
+    drawn_b = _drawing(before[0])
+    drawn_a = [_drawing(after[k]) for k in (0, min(2, len(after) - 1), min(5, len(after) - 1), min(8, len(after) - 1))]
+    same = max(_same_drawing(drawn_b, other, weight) for other in drawn_a)
+    half = np.sqrt(_half(weight))
+    drawn_half = _drawing(_half(before[0]))
+    moved = max(_moved(drawn_half, _drawing(_half(after[k])), half) for k in (0, min(2, len(after) - 1)))
+    return replace(found, same=same, moved=moved)
 
 
 def _level(tiles: NDArray[np.float16]) -> Array:
@@ -502,3 +579,31 @@ def _dilated(values: Array) -> Array:
     from scipy.ndimage import maximum_filter
 
     return maximum_filter(values, 3, mode="nearest")
+
+
+def picture_odds(kind: str, found: Evidence) -> float:
+    """Log-odds that a new clip begins at a candidate, by its pictures alone."""
+    weights, offset = (_HARD, _HARD_OFFSET) if kind == "hard_cut" else (_SOFT, _SOFT_OFFSET)
+    return float(np.clip(found.vector() @ weights + offset, -8, 8))
+
+
+def not_taken(kind: str, found: Evidence) -> tuple[str, str]:
+    """(kind, reason) of a candidate that is no cut."""
+    if found.stays < 0.35 or kind == "fade":
+        return "flash", "the picture changes and comes back"
+    if found.moved > 0.6 and found.same < 0.6 and found.area > 0.1:
+        return "zoom", "the same picture, nearer or moved"
+    if found.same > 0.6:
+        return "motion", "the same picture with something moving or brighter in it"
+    return "motion", "no more change than the motion around it"
+
+
+def taken(kind: str, found: Evidence) -> str:
+    """Why a candidate is a cut, as far as the picture goes."""
+    if kind == "crossfade":
+        return f"one picture goes over into another within {max(1, found.frames)} frames"
+    if kind == "fade":
+        return "the picture goes away into a single colour, and another one comes out of it"
+    if found.area > 0.15 and found.same < 0.3:
+        return "the picture changes completely between two frames"
+    return "whoever moves jumps from one frame to the next, before surroundings that stay"

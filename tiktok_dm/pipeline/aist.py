@@ -12,7 +12,7 @@ the two is not documented.
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import importlib.metadata
 import json
 import shutil
@@ -42,7 +42,7 @@ from tiktok_dm.pipeline.aist_layout import (
 from tiktok_dm.pipeline.card import front_matter
 from tiktok_dm.pipeline.export import CARD, DATA, ClipItem, DatasetMeta, clip_row, write_manifest
 from tiktok_dm.pipeline.segment_set import CONFIG, SHARD_BYTES, write_segment_set
-from tiktok_dm.pipeline.shards import Columns, ShardWriter
+from tiktok_dm.pipeline.shards import Columns, ShardWriter, SplitInfo
 from tiktok_dm.pipeline.store import Store, content_key, sha256_file
 from tiktok_dm.pose.skeletons import COCO_17, to_body_25
 
@@ -57,6 +57,7 @@ _SOUND = (".wav", ".flac", ".mp3", ".m4a", ".ogg")
 # A dance of a whole number of segments may end some frames, or its sound some milliseconds, before its last one does.
 _SLACK_FRAMES = 3
 _SLACK_SAMPLES = schema.SAMPLE_RATE // 20
+_KEPT_SOUNDS = 6  # the songs of a genre
 _SHOWN = 3
 
 SEGMENT_COLUMNS: Columns = {
@@ -83,7 +84,8 @@ class AistOptions:
 
     Args:
         annotations: AIST++'s annotations, unpacked.
-        media: folder (searched to its depths) with videos (`gBR_sBM_c01_d04_mBR0_ch01.mp4`), music (`mBR0.wav`), or both.
+        media: folder, searched to its depths, with videos (`gBR_sBM_c01_d04_mBR0_ch01.mp4`), music (`mBR0.wav`), or
+            both.
         out: the dataset's folder; what is half done stands beside it in `<out>.work`.
         camera: `c01` to `c09`: whose video, sound and keypoints are taken. The published segments are of c01.
         skip_ignored: leave out the sequences of AIST++'s ignore list; the published segments have them.
@@ -185,7 +187,11 @@ def build_aist(options: AistOptions, progress: Progress | None = None) -> AistRe
     counts = write_segment_set(
         options.out, key, lambda place: _write(place, options, folder, media, key, Store(work), tell), replaces=NAME
     )
-    shutil.rmtree(work, ignore_errors=True)  # the dataset holds the same bytes
+    for part in ("objects/aist_clip", "tmp"):  # the dataset holds the same bytes
+        shutil.rmtree(work / part, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (work / "objects").rmdir()
+        work.rmdir()
     report = json.loads((options.out / REPORT).read_text(encoding="utf-8"))
     return AistResult(options.out, counts, report)
 
@@ -202,6 +208,7 @@ class _Media:
             if path.suffix.lower() in (*_VIDEO, *_SOUND) and path.is_file() and not path.name.startswith("."):
                 self.files.setdefault(path.stem, path)
         self._has_sound: dict[Path, bool] = {}
+        self._sounds: dict[Path, np.ndarray] = {}
 
     def video(self, sequence: Sequence) -> Path | None:
         """The camera's video of a sequence."""
@@ -227,6 +234,16 @@ class _Media:
                 raise
             return music
         return video if self._has_sound[video] else music
+
+    def read(self, path: Path) -> np.ndarray:
+        """All of a file's sound, 22,050 Hz mono; a few are kept, since many dances share a music."""
+        from tiktok_dm.media import read_audio
+
+        if path not in self._sounds:
+            if len(self._sounds) >= _KEPT_SOUNDS:
+                del self._sounds[next(iter(self._sounds))]
+            self._sounds[path] = read_audio(path, sample_rate=schema.SAMPLE_RATE)
+        return self._sounds[path]
 
 
 def _key(options: AistOptions, folder: AistFolder, media: _Media) -> str:
@@ -273,14 +290,6 @@ def genre_of(sequence: Sequence) -> np.ndarray:
     return np.eye(len(GENRES), dtype=np.float32)[GENRES.index(sequence.genre)]
 
 
-@functools.lru_cache(maxsize=4)
-def _sound(path: Path) -> np.ndarray:
-    """All of a file's sound, 22,050 Hz mono. Sequences stand in order of names, so one song's come close together."""
-    from tiktok_dm.media import read_audio
-
-    return read_audio(path, sample_rate=schema.SAMPLE_RATE)
-
-
 def _segments(
     sequence: Sequence, split: str, camera: str, clip_id: int, motion: np.ndarray, sound: np.ndarray
 ) -> list[dict[str, Any]]:
@@ -324,18 +333,17 @@ def _sequence_rows(
     try:
         motion = smpl_motion(*read_motion(path))
     except UserError as error:
-        findings.broken.append(
-            {"file": path.name, "reason": str(error).removeprefix(f"{path} ").removeprefix(f"{path}: ")}
-        )
+        findings.broken.append({"file": path.name, "reason": _reason(error, path)})
         return []
     try:
         where = media.sound(sequence)
         if where is None:
             findings.missing["sound"].append(sequence.name)
             return []
-        sound = _sound(where)
+        sound = media.read(where)
     except MediaError as error:
-        findings.broken.append({"file": (media.video(sequence) or path).name, "reason": str(error)})
+        broken = media.video(sequence) or media.files[sequence.music]
+        findings.broken.append({"file": broken.name, "reason": _reason(error, broken)})
         return []
     rows = _segments(sequence, split, media.camera, folder.clip_id(sequence), motion, sound)
     if len(rows) != sequence.segments_by_beats:
@@ -426,7 +434,7 @@ def _make_clip(job: _ClipJob) -> ClipItem | str:
     except DiskFull:
         raise
     except (UserError, Filtered) as error:
-        return str(error)
+        return _reason(error, job.video)
     place = store.folder("aist_clip", key)
     return ClipItem(
         clip_id=job.clip_id,
@@ -499,7 +507,8 @@ def _write(
             items.append(item)
         done += 1
         progress(done, total, job.video.name)
-    infos, songs = [], {}
+    infos: list[SplitInfo] = []
+    songs: dict[str, set[int]] = {}
     for split in SPLITS:
         with (
             ShardWriter(place / DATA / "clips", "clips", split, SHARD_BYTES) as clips,
@@ -560,6 +569,11 @@ def _write(
     write_manifest(place, {"export": key, "name": NAME, "counts": counts}, meta)
 
 
+def _reason(error: Exception, path: Path) -> str:
+    """What is wrong with a file, without the folder that it is in."""
+    return str(error).replace(str(path), path.name)
+
+
 def _examples(items: Several[str]) -> str:
     return ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")
 
@@ -587,7 +601,7 @@ samples, rate = decode_audio(row["audio"])    # float32 (44100,), 22050
 {columns}"""
 
 
-def _card(meta: DatasetMeta, infos: Several[Any], counts: dict[str, Any], result: AistResult) -> str:
+def _card(meta: DatasetMeta, infos: Several[SplitInfo], counts: dict[str, Any], result: AistResult) -> str:
     splits = [f"| {split} | {part['segments']} | {part['songs']} |\n" for split, part in counts["splits"].items()]
     tables = ""
     for config in dict.fromkeys(info.config for info in infos):

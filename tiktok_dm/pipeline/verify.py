@@ -18,6 +18,7 @@ import numpy as np
 
 from tiktok_dm import schema
 from tiktok_dm.errors import UserError
+from tiktok_dm.pipeline.aist import SEGMENT_COLUMNS as SMPL_COLUMNS
 from tiktok_dm.pipeline.checks import clip_problems, digest
 from tiktok_dm.pipeline.export import CARD, DATA, MANIFEST, dataset_files
 from tiktok_dm.pipeline.shards import array_values
@@ -76,6 +77,7 @@ class VerifyReport:
 class _Seen:
     """What the clips say, for the checks that need all of them; small, whatever the number of clips."""
 
+    cut_from_clips: bool = True  # whether the segments are those of the clips, whose poses and sound they must have
     clips: Counter[int] = field(default_factory=Counter)
     songs: dict[int, dict[str, list[int]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     compilations: set[int] = field(default_factory=set)
@@ -109,7 +111,10 @@ def verify(
     findings = list(_file_findings(out))
     tables = {config: _tables(out, config, findings) for config in schema.DATASET_COLUMNS}
     findings += _card_findings(out, tables)
-    seen = _Seen()
+    # Sets of segments alone have nothing to hold them against; AIST++'s are not cut from the poses of its clips.
+    seen = _Seen(
+        cut_from_clips=(out / DATA / "clips").is_dir() and not any(s.motion_of_smpl for s in tables["segments"])
+    )
     total = sum(shard.rows for shard in tables["clips"])
     for shard in tables["clips"]:
         for row in _rows(shard, findings):
@@ -171,6 +176,7 @@ class _Shard:
     split: str
     path: Path
     rows: int
+    motion_of_smpl: bool = False
 
 
 def _tables(out: Path, config: str, findings: list[Finding]) -> list[_Shard]:
@@ -178,6 +184,7 @@ def _tables(out: Path, config: str, findings: list[Finding]) -> list[_Shard]:
     import pyarrow
     import pyarrow.parquet
 
+    features(config)  # makes pyarrow know the types of arrays, before it reads a file with one
     length = 0  # of visual features: the first shard's, which the others are held to
     shards = []
     for path in sorted((out / DATA / config).glob("*")):
@@ -193,11 +200,13 @@ def _tables(out: Path, config: str, findings: list[Finding]) -> list[_Shard]:
             findings.append(Finding(name, f"is no readable Parquet file ({str(error).splitlines()[0]})"))
             continue
         length = length or (_visual_length(found) if config == "segments" else 0)
-        wanted = features(config, schema.segment_columns(length) if length else None).arrow_schema
+        smpl = config == "segments" and "genre" in found.names
+        columns = SMPL_COLUMNS if smpl else schema.segment_columns(length) if length else None
+        wanted = features(config, columns).arrow_schema
         problems = _schema_problems(found, wanted)
         findings += [Finding(name, problem) for problem in problems]
         if not problems:
-            shards.append(_Shard(config, split, path, rows))
+            shards.append(_Shard(config, split, path, rows, smpl))
     return shards
 
 
@@ -280,7 +289,7 @@ def _clip_findings(row: Mapping[str, Any], shard: _Shard, seen: _Seen, decode: b
     seen.sync_ms = max(seen.sync_ms, 1000 * abs(offsets[1]))
     shared = {name: row[name] for name in ("clip_id", "compilation_id", "song_id", "split", "n_dancers")}
     count = schema.whole_segments(row["duration_s"])
-    for k in range(count):
+    for k in range(count if seen.cut_from_clips else 0):
         name = schema.segment_id(row["compilation_id"], row["song_id"], clip_id, k + 1)
         motion = row["pose"][k * schema.SEGMENT_POSES : (k + 1) * schema.SEGMENT_POSES, 0]
         part = None if sound is None else sound[k * schema.SEGMENT_SAMPLES : (k + 1) * schema.SEGMENT_SAMPLES]
@@ -295,15 +304,24 @@ def _segment_findings(row: Mapping[str, Any], shard: _Shard, seen: _Seen) -> Ite
     seen.segments[name] += 1
     if row["split"] != shard.split:
         yield Finding(where, f"says it is in {row['split']} but stands in {shard.path.name}")
-    if name not in seen.expected:
+    heard = None
+    if not seen.cut_from_clips:
+        clips = seen.songs[row["song_id"]][row["split"]]
+        if row["clip_id"] not in clips:
+            clips.append(row["clip_id"])
+        seen.compilations.add(row["compilation_id"])
+        if not np.isfinite(row["motion"]).all():
+            yield Finding(where, "has a motion that is not finite numbers")
+    elif name not in seen.expected:
         yield Finding(where, "belongs to no clip of this dataset, or lies past the end of its clip")
         return
-    scalars, motion, heard = seen.expected[name]
-    for column, value in scalars.items():
-        if row[column] != value:
-            yield Finding(where, f"says {column} = {row[column]} where its clip says {value}")
-    if digest(row["motion"]) != motion:
-        yield Finding(where, "has another motion than the poses of its clip's lead dancer")
+    else:
+        scalars, motion, heard = seen.expected[name]
+        for column, value in scalars.items():
+            if row[column] != value:
+                yield Finding(where, f"says {column} = {row[column]} where its clip says {value}")
+        if digest(row["motion"]) != motion:
+            yield Finding(where, "has another motion than the poses of its clip's lead dancer")
     if "visual" in row and not (row["visual"] and np.isfinite(np.asarray(row["visual"], np.float64)).all()):
         yield Finding(where, "has visual features that are not finite numbers")
     try:

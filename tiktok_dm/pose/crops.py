@@ -40,6 +40,10 @@ _DARK_KERNEL = 11
 _DARK_RANGE = (0.001, 50.0)
 
 
+Neighbours = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Before and after each position: indices (N, count) twice, weights (N, count) twice."""
+
+
 @dataclass(frozen=True)
 class Pictures:
     """Pictures of any sizes on one device.
@@ -151,7 +155,7 @@ def grid_unbiased(centres: NDArray[np.float32], scales: NDArray[np.float32], siz
     return Grid(centres[:, :1] + half[:, :1] * u, centres[:, 1:] + half[:, 1:] * v, CONTINUOUS)
 
 
-def _neighbours(position: Tensor, limit: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _neighbours(position: Tensor, limit: Tensor, steps: int) -> Neighbours:
     """Pixels before and after each position and their weights; of pixels outside 0 .. limit - 1 the weight is 0.
 
     Args:
@@ -201,32 +205,68 @@ def cut(pictures: Pictures, index: Sequence[int], grid: Grid) -> Tensor:
     device = pictures.pixels.device
     which = torch.as_tensor(list(index), dtype=torch.int64, device=device)
     sizes = torch.as_tensor(pictures.sizes, dtype=torch.int64, device=device)[which]
-    x0, x1, wx0, wx1 = _neighbours(torch.from_numpy(grid.columns).to(device), sizes[:, 1:], grid.steps)
-    y0, y1, wy0, wy1 = _neighbours(torch.from_numpy(grid.rows).to(device), sizes[:, :1], grid.steps)
-    base = pictures.offsets[which][:, None]
-    shape = (len(which), grid.rows.shape[1], grid.columns.shape[1])
+    columns = _neighbours(torch.from_numpy(grid.columns).to(device), sizes[:, 1:], grid.steps)
+    rows = _neighbours(torch.from_numpy(grid.rows).to(device), sizes[:, :1], grid.steps)
+    start = pictures.offsets[which]
+    total = (_sum_in_cache if device.type == "cpu" else _sum_at_once)(pictures.pixels, start, sizes, columns, rows)
+    if grid.steps:
+        # OpenCV's weights sum to 2^15; these to 2^10, and rounding half up is the same.
+        return total.add_(512).bitwise_right_shift_(10).float()
+    return total.add_(0.5).floor_()
+
+
+def _sum_at_once(pixels: Tensor, start: Tensor, sizes: Tensor, columns: Neighbours, rows: Neighbours) -> Tensor:
+    """Weighted sums of each position's four neighbours, (N, height, width, 3): all people in one go."""
+    x0, x1, wx0, wx1 = columns
+    y0, y1, wy0, wy1 = rows
+    shape = (len(start), y0.shape[1], x0.shape[1])
     total: Tensor | None = None
     for y, wy in ((y0, wy0), (y1, wy1)):
-        start = base + y * sizes[:, 1:]
+        first = start[:, None] + y * sizes[:, 1:]
         line: Tensor | None = None
         for x, wx in ((x0, wx0), (x1, wx1)):
-            at = (start[:, :, None] + x[:, None, :]).view(-1)
-            pixels = pictures.pixels.index_select(0, at).view(*shape, 3).to(wx.dtype)
-            part = pixels.mul_(wx[:, None, :, None])
+            at = (first[:, :, None] + x[:, None, :]).view(-1)
+            part = pixels.index_select(0, at).view(*shape, 3).to(wx.dtype).mul_(wx[:, None, :, None])
             line = part if line is None else line.add_(part)
         assert line is not None
         line.mul_(wy[:, :, None, None])
         total = line if total is None else total.add_(line)
     assert total is not None
-    if grid.steps:
-        # OpenCV's weights sum to 2^15; these to 2^10, and rounding half up is the same.
-        return ((total + 512) >> 10).float()
-    return (total + 0.5).floor_()
+    return total
+
+
+def _sum_in_cache(pixels: Tensor, start: Tensor, sizes: Tensor, columns: Neighbours, rows: Neighbours) -> Tensor:
+    """The same on a CPU, in half the time: rows are taken whole, and one person at a time fits the cache.
+
+    Down first, then across, each by whole lines in memory; with whole numbers the order of sums does not matter.
+    """
+    x0, x1, wx0, wx1 = columns
+    y0, y1, wy0, wy1 = rows
+    count, height, width = len(start), y0.shape[1], x0.shape[1]
+    out = torch.empty((count, height, width, 3), dtype=wx0.dtype)
+    # Down, in 16 bits: 255 x 32 fits.
+    small = torch.int16 if wx0.dtype == torch.int32 else wx0.dtype
+    wy0, wy1 = wy0.to(small), wy1.to(small)
+    left, right = x0.amin(dim=1), x1.amax(dim=1) + 1
+    spans = zip(start.tolist(), sizes.tolist(), left.tolist(), right.tolist(), strict=True)
+    for n, (begin, (high, wide), low, end) in enumerate(spans):
+        picture = pixels[begin : begin + high * wide].view(high, wide * 3)
+        inside = slice(3 * low, 3 * end)
+        down = picture.index_select(0, y0[n])[:, inside].to(small).mul_(wy0[n, :, None])
+        down.addcmul_(picture.index_select(0, y1[n])[:, inside].to(small), wy1[n, :, None])
+        lines = down.view(height, end - low, 3).transpose(0, 1).reshape(end - low, height * 3)
+        across = lines.index_select(0, x0[n] - low).to(wx0.dtype).mul_(wx0[n, :, None])
+        across.addcmul_(lines.index_select(0, x1[n] - low).to(wx0.dtype), wx1[n, :, None])
+        out[n] = across.view(width, height, 3).transpose(0, 1)
+    return out
 
 
 def normalised(crops: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(N, height, width, 3) -> (N, 3, height, width), channels still last in memory; `mean` and `std` are (3,)."""
-    return ((crops - mean) / std).permute(0, 3, 1, 2)
+    """(N, height, width, 3) -> (N, 3, height, width), channels still last in memory; `mean` and `std` are (3,).
+
+    `crops` is changed.
+    """
+    return crops.sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
 def decode_simcc(x: Tensor, y: Tensor, ratio: float) -> tuple[Tensor, Tensor]:

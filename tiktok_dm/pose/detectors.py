@@ -80,7 +80,7 @@ class RTDetr:
 
         self._folder = model_folder(name)
         self._device = device
-        self._half = half
+        self._type = torch.float16 if half else torch.float32
         self.version = "rtdetr" + ("-fp16" if half else "")
         self.weights_sha256 = file_sha256(self._folder / _WEIGHTS)
 
@@ -98,7 +98,7 @@ class RTDetr:
         from transformers import AutoModelForObjectDetection
 
         model = AutoModelForObjectDetection.from_pretrained(self._folder, local_files_only=True)
-        return model.to(self._device).eval().requires_grad_(False)
+        return model.to(self._device, self._type).eval().requires_grad_(False)
 
     @cached_property
     def _person(self) -> int:
@@ -110,9 +110,8 @@ class RTDetr:
         found: list[Found] = []
         for start in range(0, len(pictures.sizes), _PICTURES_AT_ONCE):
             stop = min(start + _PICTURES_AT_ONCE, len(pictures.sizes))
-            squares = pictures.planes(self._size, start, stop) / 255
-            # Weights stay whole: with halved ones the anchors go wrong, and nobody is found.
-            with torch.inference_mode(), torch.autocast(self._device.type, torch.float16, enabled=self._half):
+            squares = (pictures.planes(self._size, start, stop) / 255).to(self._type)
+            with torch.inference_mode():
                 outputs = self._model(pixel_values=squares)
             # The person's logit alone: a query that says "person" and "doll" is a person of that score all the same.
             scores = outputs.logits[..., self._person].float().sigmoid().cpu().numpy()

@@ -203,6 +203,8 @@ def build(config: Any) -> Any:
 
         init_default_scope("mmpose")
         model = build_pose_estimator(config.model)
+    # Of an old spelling inside mmpose, at the first pass through the network.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"mmpose\.models")
     return model
 
 

@@ -14,7 +14,6 @@ from tiktok_dm.annotations import read_annotations
 from tiktok_dm.curate.proposals import (
     Proposals,
     empty_proposals,
-    read_proposals,
     write_proposals,
     write_sources,
 )
@@ -37,7 +36,7 @@ def tables(
     pairs: list[tuple[int, int, float, float, float]] | None = None,
     candidates: list[tuple[int, float, str, float, str]] | None = None,
 ) -> Proposals:
-    """Proposals of clips (clip, compilation, song, start, end, dancers), written into `folder` and read back.
+    """Proposals of clips (clip, compilation, song, start, end, dancers), written into `folder`.
 
     Args:
         rejected: compilation, start, end, kind.
@@ -93,8 +92,7 @@ def tables(
             ]
         ),
     )
-    write_proposals(proposals, force=True)
-    return read_proposals(folder)
+    return write_proposals(proposals, force=True)
 
 
 def rendered(root: Path, **params: Any) -> Path:

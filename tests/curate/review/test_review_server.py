@@ -148,12 +148,13 @@ def test_undo_and_redo_reach_the_files(folder: Path) -> None:
     page.post(action="reject", clip=0)
     after = {path.name: path.read_text() for path in folder.glob("*.csv")}
     assert page.state["undo"] == "Clip 0 rejected"
-    assert page.post(action="undo").json()["what"] == "Undone: clip 0 rejected"
-    page.post(action="undo")
+    back = page.post(action="undo").json()
+    assert (back["what"], back["clip"]) == ("Undone: clip 0 rejected", 0)
+    assert page.post(action="undo").json()["clip"] == 1
     assert {path.name: path.read_text() for path in folder.glob("*.csv")} == texts
     assert (page.state["undo"], page.state["redo"]) == (None, "Clip 1 cut at 3.00 s; clip 4 begins there")
-    page.post(action="redo")
-    page.post(action="redo")
+    assert page.post(action="redo").json()["clip"] == 4
+    assert page.post(action="redo").json()["clip"] is None
     assert {path.name: path.read_text() for path in folder.glob("*.csv")} == after
     assert page.post(action="redo").status_code == 422
 
@@ -187,27 +188,27 @@ def test_files_edited_by_hand_are_shown_and_mistakes_are_named(folder: Path) -> 
     assert page.post(action="accept", clip=0).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"action": "burn"},
-        {"action": "accept"},
-        {"action": "accept", "clip": "0"},
-        {"action": "accept", "clip": True},
-        {"action": "nudge", "clip": 0, "edge": "middle", "by": 1},
-        {"action": "nudge", "clip": 0, "edge": "start", "by": 10**9},
-        {"action": "move", "clip": 0, "edge": "start", "frame": -1},
-        {"action": "answer", "a": 0, "b": 2, "answer": "maybe"},
-        {"action": "answer", "a": 0, "b": 2, "answer": "different", "move": ["x"]},
-        {"action": "restore", "compilation": 0, "start": None, "end": 1},
-        {"action": "undo", "revision": 3},
-    ],
-)
-def test_requests_that_the_page_never_makes(folder: Path, body: dict[str, Any]) -> None:
+NONSENSE: list[dict[str, Any]] = [
+    {},
+    {"action": "burn"},
+    {"action": "accept"},
+    {"action": "accept", "clip": "0"},
+    {"action": "accept", "clip": True},
+    {"action": "nudge", "clip": 0, "edge": "middle", "by": 1},
+    {"action": "nudge", "clip": 0, "edge": "start", "by": 10**9},
+    {"action": "move", "clip": 0, "edge": "start", "frame": -1},
+    {"action": "answer", "a": 0, "b": 2, "answer": "maybe"},
+    {"action": "answer", "a": 0, "b": 2, "answer": "different", "move": ["x"]},
+    {"action": "restore", "compilation": 0, "start": None, "end": 1},
+    {"action": "undo", "revision": 3},
+]
+
+
+def test_requests_that_the_page_never_makes(folder: Path) -> None:
     page = Page(folder)
     before = page.state["revision"]
-    assert page.post(**body).status_code == 400
+    for body in NONSENSE:
+        assert page.post(**body).status_code == 400, body
     assert page.get("/api/revision").json()["revision"] == before
 
 
@@ -242,7 +243,7 @@ def test_the_place_is_kept_for_the_next_sitting(folder: Path) -> None:
     place = {"compilation": 0, "clip": 1, "time": 2.5, "filters": {"low": True}}
     assert Page(folder).post("/api/place", **place).status_code == 204
     assert Page(folder).state["place"] == place
-    assert Page(folder).post("/api/place", path="/etc/passwd").status_code == 400
+    assert Page(folder).post("/api/place", folder="/etc").status_code == 400
     (work_folder(folder) / "review" / "place.json").write_text("{half")
     assert Page(folder).state["place"] == {}
 
@@ -343,8 +344,8 @@ def test_pictures_are_those_asked_for(folder: Path) -> None:
         picture = np.asarray(Image.open(BytesIO(reply.content)))
         assert number_of(picture) == min(index, 179)
     kept = sorted(work_folder(folder).glob("review/0-*/small/*.jpg"))
-    # 60 is on screen at 2.0 s: the whole seconds came along; 59 and 61 brought their neighbours.
-    assert {int(p.stem) for p in kept} == {0, 30, 60, 90, 120, 150, 57, 58, 59, 61, 62, 63, 177, 178, 179}
+    # 60 is on screen at 2.0 s: the whole seconds came along; 59 and 179 brought their neighbours.
+    assert {int(p.stem) for p in kept} == {0, 30, 60, 90, 120, 150, 57, 58, 59, 61, 177, 178, 179}
     large = np.asarray(Image.open(BytesIO(page.get("/media/0/large/33.jpg").content)))
     assert number_of(large) == 33
 

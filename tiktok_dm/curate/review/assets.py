@@ -194,13 +194,12 @@ def together(frames: FrameTimes, index: int) -> list[int]:
     Of a picture on screen at a whole second, those of the eight seconds around it: strips show these. Of any other,
     its neighbours: edges are nudged by pictures.
     """
-    last = len(frames) - 2
+    last, end = len(frames) - 2, float(frames.times[-1])
     second = round(float(frames.times[index] + frames.times[index + 1]) / 2)
     for n in (second, second - 1, second + 1):
-        if n >= 0 and frames.on_screen(float(n)) == index:
+        if 0 <= n < end and frames.on_screen(float(n)) == index:
             first = n - n % _STRIP_S
-            seconds = (frames.on_screen(float(k)) for k in range(first, first + _STRIP_S))
-            return sorted({k for k in seconds if k <= last} | {index})
+            return sorted({frames.on_screen(float(k)) for k in range(first, first + _STRIP_S) if k < end})
     return [k for k in range(index - _AROUND, index + _AROUND + 1) if 0 <= k <= last]
 
 

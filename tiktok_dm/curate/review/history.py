@@ -15,11 +15,12 @@ LONGEST = 500
 
 @dataclass(frozen=True)
 class Step:
-    """One edit: the tables on both sides of it, what it was in words, and its clip."""
+    """One edit: the tables on both sides of it, what it was in words, and the clip to look at on either side."""
 
     before: Proposals
     after: Proposals
     what: str
+    was: int | None = None
     clip_id: int | None = None
 
 

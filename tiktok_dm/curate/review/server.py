@@ -205,7 +205,7 @@ class Review:
             self._save(made.proposals)
             # The files in hand are those that were just written, so that what comes next fits to them.
             assert self._current is not None
-            self.history.add(Step(now, self._current, made.what, made.clip_id))
+            self.history.add(Step(now, self._current, made.what, made.was, made.clip_id))
             return made
 
     def undo(self, revision: str) -> Edit:
@@ -217,7 +217,7 @@ class Review:
                 raise Refused("There is nothing to undo: edits of earlier sittings stay")
             self._save(replace(step.before, revision=now.revision))
             self.history.went_back()
-            return Edit(step.before, f"Undone: {_lower(step.what)}", step.clip_id)
+            return Edit(step.before, f"Undone: {_lower(step.what)}", step.was)
 
     def redo(self, revision: str) -> Edit:
         """Make the edit again that was undone last."""
@@ -606,6 +606,7 @@ def serve(
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen()  # by now, so that no second server binds the port: only one can listen
     except OSError as error:
         listening.close()
         raise UserError(f"port {port} cannot be had ({error.strerror}): choose another with --port") from error

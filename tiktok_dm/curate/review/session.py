@@ -64,11 +64,13 @@ class Edit:
         proposals: the new tables; `revision` is still that of the old ones.
         what: what was done, as a sentence without its full stop.
         clip_id: the clip to look at next; None where there is none.
+        was: the clip to look at when the edit is taken back.
     """
 
     proposals: Proposals
     what: str
     clip_id: int | None = None
+    was: int | None = None
 
 
 class FrameTimes:
@@ -190,7 +192,7 @@ def cut(proposals: Proposals, clip_id: int, index: int, frames: FrameTimes, ids:
     draft.set_edge(clip, "end", at)
     draft.sure(ids.clip, "start")
     draft.mended(clip_id)
-    return draft.done(f"Clip {clip_id} cut at {at:.2f} s; clip {ids.clip} begins there", ids.clip)
+    return draft.done(f"Clip {clip_id} cut at {at:.2f} s; clip {ids.clip} begins there", ids.clip, clip_id)
 
 
 def merge(proposals: Proposals, clip_id: int, other_id: int) -> Edit:
@@ -233,7 +235,7 @@ def merge(proposals: Proposals, clip_id: int, other_id: int) -> Edit:
     draft.sweep_song(lost_song)
     draft.agree_answers()
     what = f"Clips {one['clip_id']} and {two['clip_id']} merged; the clip is {kept['clip_id']}"
-    return draft.done(what, kept["clip_id"])
+    return draft.done(what, kept["clip_id"], clip_id)
 
 
 def set_song(proposals: Proposals, clip_id: int, song_id: int | None, ids: Ids) -> Edit:
@@ -277,7 +279,7 @@ def reject(proposals: Proposals, clip_id: int) -> Edit:
     draft.rows("rejected").append({**stretch, "kind": "rejected", "confidence": 1.0, "reason": reason})
     draft.remove_clip(clip)
     draft.sweep_song(clip["song_id"])
-    return draft.done(f"Clip {clip_id} rejected", None)
+    return draft.done(f"Clip {clip_id} rejected", None, clip_id)
 
 
 def restore(
@@ -383,7 +385,6 @@ def answer_pair(
     pair["answer"] = answer
     for clip_id in (clip_a, clip_b):
         draft.sure(clip_id, "song")
-        draft.touched(clip_id)
     draft.agree_answers()
     return draft.done(what, clip_b)
 
@@ -592,14 +593,14 @@ class _Draft:
             if pair["answer"] is not None:
                 pair["answer"] = "same" if song[pair["clip_a"]] == song[pair["clip_b"]] else "different"
 
-    def done(self, what: str, clip_id: int | None) -> Edit:
+    def done(self, what: str, clip_id: int | None, was: int | None = None) -> Edit:
         import pandas as pd
 
         self._mark_candidates()
         frames = {}
         for table, rows in self._rows.items():
             frames[table] = pd.DataFrame(rows, columns=pd.Index(self.columns(table)), dtype=object)
-        return Edit(self.proposals.with_tables(**frames), what, clip_id)
+        return Edit(self.proposals.with_tables(**frames), what, clip_id, clip_id if was is None else was)
 
     def _mark_candidates(self) -> None:
         """Say of candidates near edges that came or went whether a clip starts or ends there."""

@@ -67,6 +67,7 @@ function edit(body, quiet = false) {
     const reply = await response.json().catch(() => ({ error: "The server's answer cannot be read." }));
     if (response.ok) {
       adopt(reply.state);
+      tell("");
       say(`Saved: ${reply.what}.`);
     } else if (reply.state) {
       round += 1;
@@ -189,6 +190,7 @@ function adopt(next) {
   showTrouble();
   if (state.problems.length) {
     video.pause();
+    tell("");
     return;
   }
   if (first) resume();
@@ -313,8 +315,7 @@ function makeItem(item) {
       el("span", { className: "name" }),
       el("span", { className: "when" }),
       el("span", { className: "what" }),
-      el("span", { className: "sure" }),
-      el("span", { className: "mark" })),
+      el("span", { className: "sure" })),
   );
 }
 
@@ -322,7 +323,7 @@ const byKey = (key) => listed().find((item) => item.key === key) || items().find
 
 function updateItem(node, item) {
   const button = node.firstChild;
-  const [image, name, when, what, sure, mark] = button.children;
+  const [image, name, when, what, sure] = button.children;
   button.setAttribute("aria-current", String(item.key === chosen));
   button.className = item.kind;
   when.textContent = item.start === null ? "no times" : `${clock(item.start, 1)}–${clock(item.end, 1)}`;
@@ -330,17 +331,13 @@ function updateItem(node, item) {
     button.style.setProperty("--song", songColour(item.song));
     name.textContent = `Clip ${item.id}`;
     what.replaceChildren(el("i", { className: "dot" }), `song ${item.song}${item.dancers === null ? "" : `, ${plural(item.dancers, "dancer")}`}`);
-    sure.replaceChildren(badge(item.confidence));
-    mark.textContent = { accepted: "✓", mended: "✎" }[item.review] || "";
-    mark.title = item.review || "";
-    mark.setAttribute("aria-label", item.review || "not reviewed");
-    button.classList.toggle("reviewed", item.review !== null);
+    const mark = { accepted: "✓", mended: "✎" }[item.review];
+    sure.replaceChildren(...(mark ? [el("span", { className: "mark", title: item.review, role: "img", "aria-label": item.review }, mark)] : []), badge(item.confidence));
   } else {
     button.style.setProperty("--song", "#5a616d");
     name.textContent = "Rejected";
     what.textContent = item.label;
     sure.replaceChildren(badge(item.confidence));
-    mark.textContent = "";
   }
   if (media && item.start !== null) queueMicrotask(() => picture(image, stillOf(item)));
   if (item.key === chosen) queueMicrotask(() => node.scrollIntoView({ block: "nearest" }));
@@ -499,6 +496,7 @@ async function openCompilation(id, key = undefined, time = undefined) {
     else if (item) seek(item.start);
     if (item) timeline.reveal(item.start, item.end);
     render();
+    keepPlace();
   } catch (error) {
     if (compilation === id) notice(error.message);
   }
@@ -609,7 +607,8 @@ function tick() {
   }
   $("time").textContent = clock(media ? media.frames[frameNow()] : t, 2);
   $("frame").textContent = media ? `picture ${frameNow()}` : "";
-  overlay.draw(t);
+  // While it plays, the browser tells which picture is on screen: see `drawn`.
+  if (video.paused || !video.requestVideoFrameCallback) overlay.draw(t);
   timeline.tick(t);
   $("stage").classList.toggle("playing", !video.paused);
 }
@@ -619,6 +618,12 @@ function follow() {
   if (!video.paused) requestAnimationFrame(follow);
 }
 
+function drawn(_, { mediaTime }) {
+  overlay.draw(mediaTime);
+  video.requestVideoFrameCallback(drawn);
+}
+
+if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(drawn);
 video.addEventListener("play", follow);
 video.addEventListener("pause", () => {
   tick();
