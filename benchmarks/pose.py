@@ -239,7 +239,8 @@ def mediapipe(repeat: int) -> dict[str, Any]:
     frames, _ = dancers(8)
     regions = [(n, found.region) for n, of_frame in enumerate(estimator.detect(frames)) for found in of_frame]
     [taken] = compare(torch.device("cpu"), repeat, lambda: estimator.estimate(frames, regions))
-    return {"estimator": "mediapipe", "device": "cpu", "precision": "fp32", "people_per_s": len(regions) / taken}
+    speed = round(len(regions) / taken, 2)
+    return {"estimator": "mediapipe", "device": "cpu", "precision": "fp32", "people_per_s": speed}
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
@@ -314,8 +315,8 @@ def main() -> None:
             torch.set_num_threads(threads)
     print(table(results))
     if options.json:
-        kept = json.dumps({"torch": torch.__version__, "results": results}, indent=1)
-        options.json.write_text(kept + "\n", encoding="utf-8")
+        content = {"torch": torch.__version__, "results": results}
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if options.readme:
         put_into(options.readme, table(results))
 

@@ -228,7 +228,7 @@ def main() -> None:
     here = Path(__file__).parent
     parser.add_argument("--json", type=Path, default=here / "recover.json")
     parser.add_argument("--plot", type=Path, default=here / "recover.png")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--data", type=Path, default=None)
     given = parser.parse_args()
     rows, table, slowest = curve(given.seeds)

@@ -4,7 +4,9 @@ Excerpts of songs are edited (played faster or slower, time-stretched, transpose
 coding), and searched in an index of all songs at the operating point of `tiktok-dm propose`. Found means: a clip of the
 right song at a confidence of at least 0.5. A false match is another song at that confidence; its rate is over all pairs
 of an excerpt and another song. Songs are synthesised (`tiktok_dm.synthetic.music`, other seeds than those that the
-confidence was fitted on) and, where a folder of compilations with truth files is given, real ones, cut by the truth.
+confidence was fitted on, though settings were changed after looking at them) and, where a folder of compilations with
+truth files is given, real ones, cut by the truth (these are not held out: edited copies of the two given compilations
+were among what the confidence was fitted on).
 Real sound is not kept: the results are numbers only.
 
     python benchmarks/songs.py [--data FOLDER] [--json FILE] [--songs N]

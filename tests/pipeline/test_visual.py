@@ -285,7 +285,7 @@ def test_features_that_fail_leave_the_poses_and_are_tried_again(
 def test_a_plan_says_what_features_cost(root: Path) -> None:
     assert "cpu_s_visual" not in plan_build(options(root)).cost()
     plan = plan_build(asked(root))
-    assert plan.cost()["cpu_s_visual"] == 5 * 45  # five segments
+    assert plan.cost()["cpu_s_visual"] == 5 * 40  # five segments
     assert json.loads(plan.lines().splitlines()[0])["parameters"]["visual"]["extractor"] == "i3d"
 
 
@@ -302,7 +302,7 @@ def test_the_command_asks_for_features(root: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("sys.argv", ["tiktok-dm", *arguments, *dry])
     with pytest.raises(SystemExit, match="0"):
         cli.main()
-    assert json.loads(capsys.readouterr().out)["cost"]["cpu_s_visual"] == 225
+    assert json.loads(capsys.readouterr().out)["cost"]["cpu_s_visual"] == 200
 
 
 # ------------------------------------------------------------------------------------------------------------ the model

@@ -194,10 +194,10 @@ class _Groups:
             if stale or entry != self._entry(one, other, between) or not self._may(one, other):
                 continue
             self._join(one, other)
-            for third, value in between.pop(other).items():
+            for third, found in between.pop(other).items():
                 between[third].pop(other, None)
                 if third != one:
-                    _add(between, one, third, value)
+                    _add(between, one, third, found)
             between[one].pop(other, None)
             for third in between[one]:
                 heapq.heappush(heap, self._entry(min(one, third), max(one, third), between))
@@ -239,7 +239,12 @@ _Between = dict[int, dict[int, _Evidence]]
 def _add(between: _Between, one: int, other: int, found: _Evidence) -> None:
     for here, there in ((one, other), (other, one)):
         before = between[here].get(there, _Evidence(0.0, 0, 0.0, 0))
-        between[here][there] = _Evidence(*(a + b for a, b in zip(before, found, strict=True)))
+        between[here][there] = _Evidence(
+            before.fore + found.fore,
+            before.matches + found.matches,
+            before.against + found.against,
+            before.doubts + found.doubts,
+        )
 
 
 def _judge(

@@ -116,7 +116,7 @@ def lock_table(
                 for key in ("title", "license", "homepage", "citation", "description")
             },
         },
-        "parameters": json.loads(canonical_json(plan.parameters)),
+        "parameters": json.loads(canonical_json(plan.parameters.published())),
         "tools": tool_versions(plan.parameters.visual is not None),
         "pose_accuracy": accuracy,
         "songs": songs,

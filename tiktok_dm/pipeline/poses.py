@@ -5,6 +5,7 @@ How people are found and followed is `tiktok_dm.pose`'s matter; here a clip beco
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +19,7 @@ from tiktok_dm import media
 from tiktok_dm.errors import Filtered
 from tiktok_dm.pose.assembly import TrackingParams
 from tiktok_dm.pose.estimator import Picture, get_estimator
+from tiktok_dm.pose.streaming import prefetch
 from tiktok_dm.pose.tracking import estimate_poses
 
 VERSION = 1
@@ -83,7 +85,11 @@ def poses(
     frames: Iterator[tuple[float, Picture]] = islice(media.read_frames(clip, fps=params.fps), n_frames)
     if watch is not None:
         frames = _watched(frames, watch)
-    found = estimate_poses(frames, content_box, estimator, tracking)
+    if estimator.batch > 1:  # a GPU must not wait for the decoder
+        with contextlib.closing(prefetch(frames, 2 * estimator.batch)) as ahead:
+            found = estimate_poses(ahead, content_box, estimator, tracking)
+    else:
+        found = estimate_poses(frames, content_box, estimator, tracking)
     if found.shape[1] == 0:
         raise Filtered(f"no dancer found in {len(found)} pictures")
     # The last picture stays on screen until the clip ends.

@@ -34,7 +34,7 @@ def poses_key(segment_record: Mapping[str, Any], parameters: Parameters) -> str:
         "duration_s": segment_record["duration_s"],
         "estimator": [estimator.name, estimator.version, estimator.weights_sha256],
     }
-    return content_key("poses", poses.VERSION, parameters.poses, inputs)
+    return content_key("poses", poses.VERSION, parameters.published().poses, inputs)
 
 
 def music_key(segment_record: Mapping[str, Any], parameters: Parameters) -> str:

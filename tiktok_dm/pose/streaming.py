@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tiktok_dm.pose.assembly import TrackingParams, assemble
 from tiktok_dm.pose.estimator import Estimator, Picture
-from tiktok_dm.pose.tracking import Observation, Tracker, _pose, estimate_poses
+from tiktok_dm.pose.tracking import Observation, Tracker, body_25_of, estimate_poses
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -200,7 +200,7 @@ def _look(estimator: Estimator, frames: Sequence[Picture], params: TrackingParam
     if found:
         estimates = estimator.estimate(frames, [(n, detection.region) for n, detection in found])
         for k, (n, detection) in enumerate(found):
-            pose = _pose(estimates.keypoints[k], estimator, frames[n], params.min_confidence)
+            pose = body_25_of(estimates.keypoints[k], estimator, frames[n], params.min_confidence)
             out[n].append(Observation(pose, float(estimates.scores[k]), estimates.regions[k], detection.score))
     return out
 

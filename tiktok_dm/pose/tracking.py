@@ -126,7 +126,7 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def _pose(keypoints: NDArray[np.float32], estimator: Estimator, picture: Picture, min_confidence: float) -> Pose:
+def body_25_of(keypoints: NDArray[np.float32], estimator: Estimator, picture: Picture, min_confidence: float) -> Pose:
     """(joints, 3) of the estimator -> BODY_25, joints outside the picture or hardly seen being missing."""
     height, width = picture.shape[:2]
     x, y, confidence = keypoints.T
@@ -179,7 +179,7 @@ def _look(
     estimates = estimator.estimate(frames, regions, others)
     return [
         Observation(
-            _pose(estimates.keypoints[n], estimator, frames[index], tracker.params.min_confidence),
+            body_25_of(estimates.keypoints[n], estimator, frames[index], tracker.params.min_confidence),
             float(estimates.scores[n]),
             estimates.regions[n],
         )

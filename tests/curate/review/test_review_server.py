@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from media_factory import clicks, constant, film, number_of, numbered
-from review_factory import proposed, rendered, tables
+from review_factory import tables
 
 from tiktok_dm.curate.proposals import read_proposals, read_sources, work_folder, write_sources
 from tiktok_dm.curate.review.assets import Assets, picture_times, together
@@ -471,24 +472,12 @@ def test_a_server_that_is_killed_loses_nothing(folder: Path, processes: list) ->
     assert Page(folder).state["clips"][0]["dancers"] == 1
 
 
-def test_what_serve_refuses(folder: Path, processes: list) -> None:
+def test_what_serve_refuses(folder: Path) -> None:
     from tiktok_dm.curate.review import serve
 
     with pytest.raises(UserError, match="is not a folder"):
         serve(folder / "nowhere", open_browser=False)
     with pytest.raises(UserError, match=r"0\.0\.0\.0 is not this machine's own"):
         serve(folder, host="0.0.0.0", open_browser=False)
-    process, address = _started(folder)
-    processes.append(process)
-    with pytest.raises(UserError, match=r"port \d+ cannot be had"):
-        serve(folder, port=int(address.rsplit(":", 1)[1]), open_browser=False)
-
-
-def test_the_demo_becomes_proposals(tmp_path: Path) -> None:
-    media = rendered(
-        tmp_path / "demo", clips=2, songs=1, compilations=1, width=172, height=96, shortest_s=2, longest_s=2
-    )
-    folder = proposed(tmp_path / "demo", tmp_path / "p")
-    page = Page(folder)
-    assert page.state["progress"]["clips"] == 2
-    assert page.get("/media/0/video").content == (media / "compilation_0.mp4").read_bytes()
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match=r"port \d+ cannot be had"):
+        serve(folder, port=taken.getsockname()[1], open_browser=False)

@@ -135,7 +135,7 @@ function keepPlace() {
 }
 
 function say(sentence) {
-  $("status").textContent = sentence;
+  $("status").textContent = $("status").title = sentence;
 }
 
 function tell(sentence) {
@@ -468,7 +468,12 @@ async function openCompilation(id, key = undefined, time = undefined) {
   beatsFor = posesFor = null;
   overlay.poses = null;
   video.pause();
+  video.removeAttribute("src"); // what was shown of another compilation goes at once
+  video.load();
+  timeline.clear();
+  overlay.draw(0);
   $("still").hidden = true;
+  $("time").textContent = clock(0);
   notice("");
   if (key === undefined) {
     chosen = null;
@@ -484,7 +489,6 @@ async function openCompilation(id, key = undefined, time = undefined) {
     media = loaded;
     notice("");
     overlay.size = media.facts;
-    timeline.beats = [];
     const candidates = await (await fetch(`/api/candidates/${id}`)).json();
     if (compilation !== id) return;
     timeline.candidates = candidates;

@@ -76,10 +76,25 @@ export class Timeline {
     const loudest = peaks.reduce((a, b) => Math.max(a, b), 0.05);
     this.wave.setOptions({ barHeight: 0.92 / loudest });
     await this.wave.load(url, [peaks], this.duration).catch(() => {}); // a video that does not play still has a timeline
+    if (this.compilation !== compilation) return;
     this.loaded = true;
+    this.parts.wave.style.visibility = "";
     this.wave.zoom(this.zoom);
     this.place();
     this.draw();
+  }
+
+  // Nothing is known of the compilation yet, or its video is not here.
+  clear() {
+    this.duration = 0;
+    this.loaded = false;
+    this.beats = [];
+    this.candidates = [];
+    this.regions.clearRegions();
+    this.parts.film.replaceChildren();
+    this.parts.wave.style.visibility = "hidden";
+    fitted(this.parts.ruler);
+    this.drawOverview(0);
   }
 
   // `items`: {key, kind: clip or rejected, start, end, song, id}.
