@@ -57,7 +57,7 @@ $(STAMP_MMPOSE): $(STAMP)
 	touch $@
 
 test-mmpose: $(STAMP_MMPOSE)
-	$(VENV_MMPOSE)/bin/python -m pytest tests/pose/test_mmpose.py tests/pose/test_vitpose.py
+	$(VENV_MMPOSE)/bin/python -m pytest tests/pose/test_mmpose.py tests/pose/test_vitpose.py tests/visual/test_video_backbone.py
 
 lint: env
 	$(BIN)/ruff check .

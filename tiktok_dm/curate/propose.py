@@ -30,6 +30,7 @@ from tiktok_dm.curate.proposals import (
     write_proposals,
     write_sources,
 )
+from tiktok_dm.curate.review.session import kept_ids, next_ids
 from tiktok_dm.curate.scan import Scan, scan
 from tiktok_dm.curate.shots import Shot, find_shots
 from tiktok_dm.curate.song_groups import SongGroups, group_songs
@@ -349,14 +350,13 @@ def _group(
         if isinstance(row.answer, str)
     }
     known = {str(clip): int(song) for clip, song in zip(before.clips.clip_id, before.clips.song_id, strict=True)}
-    songs = before.annotations.songs.song_id
     return group_songs(
         keys,
         pairs,
         known=known,
         runs_on=runs_on,
         answers=answers,
-        next_id=int(songs.max()) + 1 if len(songs) else 0,
+        next_id=next_ids(before, kept_ids(before.root)).song,
         silent=[key for key in keys if key in sketches and sketches[key].silent],
     )
 
@@ -377,7 +377,7 @@ def _added(
         return before, []
     import pandas as pd
 
-    free = _next_clip(before)
+    free = next_ids(before, kept_ids(before.root)).clip
     ids: dict[tuple[int, int], int] = {}
     for one in found:
         for k in _clips_of(one):
@@ -437,12 +437,6 @@ def _added(
         fresh_pairs = [pair for pair in pairs if (pair["clip_a"], pair["clip_b"]) not in answered]
         tables["same_songs"] = pd.concat([before.same_songs, pd.DataFrame(fresh_pairs)])
     return before.with_tables(**tables), notes
-
-
-def _next_clip(before: Proposals) -> int:
-    """The first id that no clip has or had: `rejected` keeps the ids of clips that a person took out."""
-    used = [*before.clips.clip_id.dropna(), *before.rejected.clip_id.dropna()]
-    return int(max(used)) + 1 if used else 0
 
 
 def _time(seconds: float) -> float:

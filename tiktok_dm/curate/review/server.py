@@ -154,7 +154,7 @@ class Review:
         self._current: Proposals | None = None
         self._seen = ""
         self._kept = work_folder(folder) / "review"
-        self._ids = Ids(**(self._json("ids.json") or {}))
+        self._ids = session.kept_ids(folder)
         self.place = self._json("place.json") or {}
 
     # ------------------------------------------------------------------------------------- the files

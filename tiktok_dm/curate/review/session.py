@@ -11,15 +11,17 @@ them yet; one that was accepted as it stood is then `mended`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tiktok_dm.curate.proposals import Proposals
+from tiktok_dm.curate.proposals import Proposals, work_folder
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import MAX_DANCERS, OVERLAP_TOLERANCE_S
 
@@ -104,9 +106,17 @@ class FrameTimes:
         return round(float(self.times[index]), 6)
 
 
+def kept_ids(folder: Path | str) -> Ids:
+    """The ids that the reviews of a folder have given away, merged clips' too; none where it was never reviewed."""
+    try:
+        return Ids(**json.loads((work_folder(folder) / "review" / "ids.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return Ids()
+
+
 def next_ids(proposals: Proposals, least: Ids | None = None) -> Ids:
     """The next free ids: above all in the tables, all that rejected stretches speak of, and `least`."""
-    clips = [int(k) for k in proposals.clips.clip_id]
+    clips = [*map(int, proposals.clips.clip_id), *map(int, proposals.rejected.clip_id.dropna())]
     songs = [*map(int, proposals.clips.song_id), *map(int, proposals.annotations.songs.song_id)]
     for reason in proposals.rejected.reason.dropna():
         if found := _RETIRED.search(reason):
@@ -276,7 +286,8 @@ def reject(proposals: Proposals, clip_id: int) -> Edit:
     reason = f"rejected in the review; was clip {clip_id} with song {clip['song_id']}"
     reason += f" and {n} dancer{'' if n == 1 else 's'}" if n is not None else ""
     stretch = {name: clip[name] for name in ("compilation_id", "start_s", "end_s")}
-    draft.rows("rejected").append({**stretch, "kind": "rejected", "confidence": 1.0, "reason": reason})
+    row = {**stretch, "kind": "rejected", "confidence": 1.0, "reason": reason, "clip_id": clip_id}
+    draft.rows("rejected").append(row)
     draft.remove_clip(clip)
     draft.sweep_song(clip["song_id"])
     return draft.done(f"Clip {clip_id} rejected", None, clip_id)
