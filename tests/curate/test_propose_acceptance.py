@@ -1,4 +1,4 @@
-"""Two real compilations proposed by the command, against their truth: what `tiktok-dm propose` promises on real input."""
+"""Two real compilations proposed by the command, against their truth: what `propose` promises on real input."""
 
 from __future__ import annotations
 

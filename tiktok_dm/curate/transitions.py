@@ -394,28 +394,30 @@ def _through_colour(small: NDArray[np.uint8], fps: float) -> list[Candidate]:
 def _colour_fade(luma: Array, centre: int, changed: NDArray[np.bool_], colour: float, fps: float) -> Candidate:
     """The whole of a fade through a colour around a frame at which all is of that colour."""
     n = len(luma)
-    furthest = round(1.6 * fps)
-    away = np.abs(luma[max(0, centre - furthest) : centre + furthest + 1][:, changed] - colour).mean(1)
-    at = centre - max(0, centre - furthest)
-    away = away - away[at]
+    reach = round(1.6 * fps)
+    low = max(0, centre - reach)
+    away = np.abs(luma[low : centre + reach + 1][:, changed] - colour).mean(1)
+    at = centre - low
 
-    def side(steps: Array) -> tuple[int, float]:
-        """(frames until the picture is all there, frames until it begins to show) on one side."""
-        level = np.maximum.accumulate(steps)[: max(2, round(1.2 * fps))]
-        full = float(np.quantile(level, 0.6))
-        if full <= 0:
-            return 1, 0.0
-        there, fifth, most = (int(np.argmax(level >= share * full)) for share in (0.9, 0.2, 0.6))
-        return there, max(0.0, fifth - (most - fifth) / 2)
+    def length(steps: Array) -> int:
+        """Frames until the picture is all there; its last tenth is hard to see."""
+        level = np.maximum.accumulate(steps - steps[0])[: max(2, round(1.2 * fps))]
+        frames = int(np.argmax(level >= 0.9 * np.quantile(level, 0.6)))
+        return frames + frames // 9
 
-    back, back_shows = side(away[at::-1])
-    ahead, ahead_shows = side(away[at:])
-    # The last tenth of a fade is hard to see.
-    first, last = max(1, centre - back - back // 9), min(n - 1, centre + ahead + ahead // 9)
-    # The darkest instant, and half-way between the whole pictures: where both fades are equally long they agree.
-    darkest, half_way = centre + (ahead_shows - back_shows) / 2, centre + (ahead - back) / 2
-    middle = int(np.ceil((darkest if abs(darkest - half_way) > 0.2 * fps else half_way) - 0.01))
-    return Candidate("fade", first, min(max(first, middle), last), last, 1.0, 0.0)
+    back, ahead = length(away[at::-1]), length(away[at:])
+    # People who move on look like a fade that goes on.
+    back, ahead = min(back, 1 + 8 * ahead // 5), min(ahead, 1 + 8 * back // 5)
+    first, last = max(1, centre - back), min(n - 1, centre + ahead)
+    # Middle: of the time in which less than a quarter of either picture shows.
+    pure = 0.0 if colour < 128 else 255.0
+    both = np.abs(luma[first] - pure) + np.abs(luma[last] - pure) > 24
+    if both.any():
+        away = np.abs(luma[first : last + 1][:, both] - pure).mean(1)
+        dark = np.flatnonzero(away < 0.25 * min(away[0], away[-1]))
+        if len(dark):
+            centre = first + int(np.ceil(dark.mean() - 0.01))
+    return Candidate("fade", first, min(max(first + 1, centre), last), last, 1.0, 0.0)
 
 
 # --------------------------------------------------------------------------------------------------------- both sides
