@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 DEMO ?= demo
 
-.PHONY: env demo demo-model test test-mmpose lint benchmark clean help
+.PHONY: env demo demo-model test test-slow test-mmpose lint benchmark clean help
 
 help:
 	@echo "make demo        build the embedded demo dataset into $(DEMO)/ (report: $(DEMO)/report.html)"
 	@echo "make demo-model  train a small model on the demo's dances, let it make music, and score it"
 	@echo "make test        the default test run"
+	@echo "make test-slow   tests that take minutes"
 	@echo "make test-mmpose the pose estimators that want a GPU, in an environment of their own"
 	@echo "make lint        ruff and mypy"
 	@echo "make benchmark   the build's speed and memory, as ratios"
@@ -42,6 +43,9 @@ demo-model: env
 
 test: env
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: env
+	$(BIN)/python -m pytest -m slow
 
 # MMPose is installed without its dependency list, which no longer resolves: in an environment of its own that borrows the
 # packages of the first one, and is kept until the set changes.

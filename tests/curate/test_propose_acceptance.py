@@ -16,15 +16,19 @@ from tiktok_dm.curate.agreement import KnownClip, match_clips, pair_agreement, p
 from tiktok_dm.curate.proposals import Proposals, read_proposals
 
 
-@pytest.fixture(scope="module")
-def proposed(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Proposals:
-    """Both compilations proposed by the command with everything it does by default."""
-    out = tmp_path_factory.mktemp("proposed") / "films"
+def run(shared_data: Path, out: Path, *more: str) -> Proposals:
+    """Both compilations proposed by the command."""
     command = [sys.executable, "-m", "tiktok_dm", "propose", str(shared_data / "compilations"), "--out", str(out)]
-    done = subprocess.run([*command, "--workers", "2", "--json"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "--workers", "2", "--json", *more], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["new"] == {"0": 11, "1": 9}
     return read_proposals(out)
+
+
+@pytest.fixture(scope="module")
+def proposed(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Proposals:
+    """Cuts and songs, by pictures and sound alone."""
+    return run(shared_data, tmp_path_factory.mktemp("proposed") / "films", "--no-dancers")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,9 @@ def test_songs_are_found_across_both(proposed: Proposals, truth: list[dict[str, 
     assert pair_agreement(found, true, match_clips(found, true)).f1 >= 0.9
 
 
-def test_dancers_are_counted(proposed: Proposals, truth: list[dict[str, Any]]) -> None:
+@pytest.mark.slow
+def test_dancers_are_counted(shared_data: Path, truth: list[dict[str, Any]], tmp_path: Path) -> None:
+    proposed = run(shared_data, tmp_path / "films")
     scores = [score(proposed_clips(proposed, number), truth[number]) for number in range(2)]
     right, known = (sum(s[name] for s in scores) for name in ("dancers_right", "dancers_known"))
     assert known == 20
