@@ -95,7 +95,7 @@ class Compilation:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-# ----------------------------------------------------------------------------------------- footage and music of the demo
+# ---------------------------------------------------------------------------------------- footage and music of the demo
 
 
 @functools.cache
@@ -138,7 +138,7 @@ def demo_music(count: int = 5, seconds: float = 30.0, seed: int = 3) -> tuple[Mu
     )
 
 
-# --------------------------------------------------------------------------------------------------------------- drawing
+# -------------------------------------------------------------------------------------------------------------- drawing
 
 
 def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -354,7 +354,7 @@ def part_picture(part: Part, size: tuple[int, int], k: int, fps: float, seed: in
     return frame
 
 
-# ------------------------------------------------------------------------------------------------------------- rendering
+# ------------------------------------------------------------------------------------------------------------ rendering
 
 
 def rendered(plan: Compilation) -> Iterator[np.ndarray]:
@@ -497,7 +497,7 @@ def write(plan: Compilation, path: Path) -> dict[str, Any]:
     return truth_of(plan, ticks / 90_000)
 
 
-# -------------------------------------------------------------------------------------------------------------- drawing lots
+# --------------------------------------------------------------------------------------------------------- drawing lots
 
 
 def drawn(
@@ -521,7 +521,7 @@ def drawn(
     layouts: tuple[str, ...] = LAYOUTS,
     keep_layout: float = 0.6,
 ) -> Compilation:
-    """A compilation drawn at random: shares of clips with an effect, a fade, the same room, music that runs on, jumps."""
+    """A compilation drawn at random; shares of clips with an effect, a fade, the room before, music that runs on."""
     rng = np.random.default_rng([seed, 23])
     rate = float(fps)
     if size[0] < size[1]:

@@ -69,7 +69,7 @@ def look(scan: Scan, first: int, last: int) -> Content:
 
 
 def unexplained(a: Array, b: Array, rounds: int = 2) -> Array:
-    """What is left of b - a, (h, w), when `a` is moved and enlarged as a whole (Lucas and Kanade 1981, three unknowns)."""
+    """What a pan and a zoom of all of `a` leave of b - a, (h, w) (Lucas and Kanade 1981, with three unknowns)."""
     height, width = a.shape
     y, x = np.meshgrid(np.arange(height) - height / 2, np.arange(width) - width / 2, indexing="ij")
     gy, gx = np.gradient(a)
@@ -86,9 +86,7 @@ def unexplained(a: Array, b: Array, rounds: int = 2) -> Array:
     return kept.reshape(height, width).astype(np.float32)
 
 
-def _people(
-    scan: Scan, first: int, last: int, shape: tuple[int, ...]
-) -> tuple[float | None, NDArray[np.bool_] | None]:
+def _people(scan: Scan, first: int, last: int, shape: tuple[int, ...]) -> tuple[float | None, NDArray[np.bool_] | None]:
     """(share of stills with somebody, px of the small picture that belong to people's regions)."""
     from tiktok_dm.pose.estimator import get_estimator
 
@@ -97,29 +95,27 @@ def _people(
     if not len(inside):
         return None, None
     try:
-        detector = get_estimator("mediapipe")
+        get_estimator("mediapipe")
     except UserError:
         return None, None
     chosen = inside[np.unique(np.linspace(0, len(inside) - 1, min(STILLS, len(inside))).round().astype(int))]
     stills = [scan.still(int(k)) for k in chosen]
     height, width = stills[0].shape[:2]
-    whole = (0, 0, width, height)
-    views = [whole]
-    if len(stills) >= 3:
-        box = find_content_box(np.stack(stills))
-        views.append((box.x, box.y, box.width, box.height))
-    # People who are small in a wide picture are found in a part of it.
-    squares = [(x, 0, height, height) for x in (0, (width - height) // 2, width - height)] if width > height else []
-    scores = []
     where = np.zeros(shape, bool)
-    for still in stills:
-        best = 0.0
-        for view in dict.fromkeys(views):
-            best = max(best, _look_at(still, view, where))
-        for view in squares:
-            if best < PERSON + UNSURE:
-                best = max(best, _look_at(still, view, where))
-        scores.append(best)
+    scores = [_look_at(still, (0, 0, width, height), where) for still in stills]
+    # People who are small in a wide picture are found in a part of it: the window, if there is one, or a square.
+    parts: list[tuple[int, int, int, int]] = []
+    if np.median(scores) < PERSON + UNSURE:
+        if len(stills) >= 3:
+            box = find_content_box(np.stack(stills))
+            if (box.width, box.height) != (width, height):
+                parts.append((box.x, box.y, box.width, box.height))
+        if width > height:
+            parts += [(x, 0, height, height) for x in (0, (width - height) // 2, width - height)]
+    for part in parts:
+        for k, still in enumerate(stills):
+            if scores[k] < PERSON + UNSURE:
+                scores[k] = max(scores[k], _look_at(still, part, where))
     return float(np.median(scores)), where
 
 

@@ -8,7 +8,6 @@ than a minute. Not for what the pictures show (`transitions`, `cards`), and not 
 from __future__ import annotations
 
 import io
-import math
 import mmap
 from array import array
 from collections.abc import Callable, Iterator
@@ -77,16 +76,14 @@ class Scan:
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
     def release(self) -> None:
-        """Let go of the pages of the pictures that were looked at; they are read from disk again when needed."""
-        for mapped in (self.pictures, self.sound):
+        """Let go of the pages that were looked at; they are read from disk again when needed."""
+        for mapped in (self.pictures, self.sound, self._stills):
             pages = getattr(mapped, "_mmap", None)
             if isinstance(pages, mmap.mmap) and hasattr(pages, "madvise"):
                 pages.madvise(mmap.MADV_DONTNEED)
 
 
-def scan(
-    path: Path, work: Path, *, sha256: str | None = None, progress: Callable[[float], None] | None = None
-) -> Scan:
+def scan(path: Path, work: Path, *, sha256: str | None = None, progress: Callable[[float], None] | None = None) -> Scan:
     """Look once at every picture of a file and listen to all of its sound.
 
     Args:
@@ -135,7 +132,9 @@ def _mapped(path: Path, dtype: Any) -> np.ndarray:
 class _Pictures:
     """Takes decoded frames as they come; writes small pictures, times and stills."""
 
-    def __init__(self, source: Source, shape: tuple[int, int], folder: Path) -> None:
+    def __init__(
+        self, source: Source, shape: tuple[int, int], pictures_file: IO[bytes], stills_file: IO[bytes]
+    ) -> None:
         self.source, self.base = source, source.video.time_base
         self.by_dts = source.container.format.name == "avi"  # as in `media.frames.decoded`
         width, height = shape
@@ -148,11 +147,7 @@ class _Pictures:
         self.end_s = 0.0
         self._small: Transform | None = None
         self._still: Transform | None = None
-        self._files: list[IO[bytes]] = [open(folder / name, "wb") for name in ("pictures.u8", "stills.jpg")]
-
-    def close(self) -> None:
-        for file in self._files:
-            file.close()
+        self._pictures_file, self._stills_file = pictures_file, stills_file
 
     def take(self, frame: Any) -> None:
         stamp = frame.dts if self.by_dts else frame.pts
@@ -169,10 +164,10 @@ class _Pictures:
         self.last = stamp
         time = float(stamp * self.base - self.source.origin)
         self.times.append(time)
-        self._files[0].write(self._small(frame).to_ndarray().tobytes())
+        self._pictures_file.write(self._small(frame).to_ndarray().tobytes())
         if not self.stills_s or time >= self.stills_s[-1] + STILL_EVERY_S - 1e-3:
             data = encode_jpeg(self._still(frame).to_ndarray(), 85)
-            self._files[1].write(data)
+            self._stills_file.write(data)
             self.stills_s.append(time)
             self.offsets.append(self.offsets[-1] + len(data))
         self.end_s = float(frame_end(self.source, stamp, frame) * self.base - self.source.origin)
@@ -203,9 +198,14 @@ class _Both(Timeline):
 def _scan(path: Path, found: Probe, folder: Path, progress: Callable[[float], None] | None) -> dict[str, Any]:
     import soxr
 
-    with Source(path) as source:
-        source.video.codec_context.thread_count = 1  # the same work in the same order; others use the other cores
-        pictures = _Pictures(source, (found.width, found.height), folder)
+    with (
+        Source(path) as source,
+        open(folder / "pictures.u8", "wb") as pictures_file,
+        open(folder / "stills.jpg", "wb") as stills_file,
+        open(folder / "sound.f32", "wb") as sound_file,
+    ):
+        source.video.codec_context.thread_count = 1  # one core a video; others are there for other videos
+        pictures = _Pictures(source, (found.width, found.height), pictures_file, stills_file)
         told = 0.0
 
         def take(frame: Any) -> None:
@@ -216,44 +216,27 @@ def _scan(path: Path, found: Probe, folder: Path, progress: Callable[[float], No
                 told = share
                 progress(min(share, 1.0))
 
-        try:
-            samples = 0
-            with open(folder / "sound.f32", "wb") as file:
-                if source.audio is None:
-                    for packet in packets(source.container, [source.video]):
-                        for frame in decode(packet):
-                            take(frame)
-                else:
-                    both = _Both(source, take)
-                    resample = soxr.ResampleStream(both.sample_rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-                    done = 0
-                    while True:
-                        block = both.read(_BLOCK)[0]
-                        if both.ended:  # `read` fills up with silence: only what was there counts
-                            block = block[: max(0, round(both.reached * both.sample_rate) - done)]
-                        done += len(block)
-                        part = resample.resample_chunk(np.ascontiguousarray(block), last=both.ended)
-                        file.write(part.astype(np.float32, copy=False).tobytes())
-                        samples += len(part)
-                        if both.ended:
-                            break
-        finally:
-            pictures.close()
+        samples = 0
+        if source.audio is None:
+            for packet in packets(source.container, [source.video]):
+                for frame in decode(packet):
+                    take(frame)
+        else:
+            both = _Both(source, take)
+            resample = soxr.ResampleStream(both.sample_rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+            done = 0
+            while not both.ended:
+                block = both.read(_BLOCK)[0]
+                if both.ended:  # `read` fills up with silence: only what was there counts
+                    block = block[: max(0, round(both.reached * both.sample_rate) - done)]
+                done += len(block)
+                part = resample.resample_chunk(np.ascontiguousarray(block), last=both.ended)
+                sound_file.write(part.astype(np.float32, copy=False).tobytes())
+                samples += len(part)
         if not pictures.times:
             raise MediaError(f"{path} holds no picture that can be decoded: get the file again.")
         (folder / "times.f64").write_bytes(pictures.times.tobytes())
         (folder / "stills.f64").write_bytes(pictures.stills_s.tobytes())
         (folder / "stills.i64").write_bytes(pictures.offsets.tobytes())
         width, height = pictures.size
-        return {
-            "size": [height, width],
-            "end_s": pictures.end_s,
-            "samples": samples,
-            "frames": len(pictures.times),
-            "probe": asdict(found),
-        }
-
-
-def duration_of(scan_: Scan) -> float:
-    """Seconds from the source's first instant to the end of its last picture."""
-    return max(scan_.end_s, math.ulp(0.0))
+        return {"size": [height, width], "end_s": pictures.end_s, "samples": samples, "probe": asdict(found)}

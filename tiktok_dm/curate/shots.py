@@ -1,8 +1,8 @@
 """The shots of a compilation: where each begins and ends, what it shows, how sure that is, and why.
 
 Joins what the picture says (`transitions`), what the music says (`music_changes`) and what is to be seen between two
-cuts (`cards`). Where picture and music both change, a new clip is sure; where only the picture does, it is likely; where
-only the music does, there is none. Not for songs and not for dancers.
+cuts (`cards`). Where picture and music both change, a new clip is sure; where only the picture does, it is likely;
+where only the music does, there is none. Not for songs and not for dancers.
 """
 
 from __future__ import annotations
@@ -75,8 +75,9 @@ def find_shots(scan: Scan) -> tuple[list[Shot], list[Boundary]]:
     judged = _judged(scan)
     used, others = _settled(judged, scan)
     n = len(scan.times_s)
+    begin = float(scan.times_s[0])
     ends = [
-        Boundary(float(scan.times_s[0]), 0, "start", float(scan.times_s[0]), float(scan.times_s[0]), 1.0, "the first picture"),
+        Boundary(begin, 0, "start", begin, begin, 1.0, "the first picture"),
         *(_boundary(one, scan, True) for one in used),
         Boundary(scan.end_s, n, "end", scan.end_s, scan.end_s, 1.0, "the end of the video"),
     ]  # fmt: skip
@@ -105,7 +106,7 @@ def _judged(scan: Scan) -> list[_Judged]:
         low = max((c.last for c in sure if c.last <= here.first and c is not here), default=0)
         high = min((c.first for c in sure if c.first >= here.last and c is not here), default=len(scan.pictures))
         doubtful = 0.01 < one.confidence < 0.99
-        near = here.first - low < reach and low > 0 or high - here.last < reach and high < len(scan.pictures)
+        near = (here.first - low < reach and low > 0) or (high - here.last < reach and high < len(scan.pictures))
         again = doubtful and near and here.first - low >= 3 and high - here.last >= 3
         result.append(_judge(scan, change, here, (low, high)) if again else one)
     return result
@@ -113,6 +114,7 @@ def _judged(scan: Scan) -> list[_Judged]:
 
 def _judge(scan: Scan, change: Change, candidate: Candidate, limits: tuple[int, int] | None = None) -> _Judged:
     found = evidence(scan, change, candidate, limits)
+    scan.release()
     odds = picture_odds(candidate.kind, found)
     heard = None
     if odds > HOPELESS and len(scan.sound):

@@ -10,7 +10,6 @@ two cuts (`shots`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -35,12 +34,12 @@ FADE_LEAST = 2.5  # mean change by a fade, levels
 FADE_USUAL = 1.7  # and so much more than the same time changes nearby
 FOREIGN = 1.3  # both sides of a fade differ this much more than the pictures of one side do
 FLAT = 14.0  # standard deviation of what black, white or any other single colour leaves of the picture
-# Log-odds of a cut, in the order of `Evidence.vector`: logistic regression on the candidates of 48 compilations that
-# `tests/curate/compilation_factory.py` makes of footage and of synthetic dancers. What each sign says stands in `Evidence`.
-_HARD = np.array([1.53, 0.96, 0.78, 1.7, 1.43, 0.1, -0.5, -3.58, 1.39], np.float32)
-_HARD_OFFSET = -3.8
-_SOFT = np.array([0.0, 2.1, 0.9, 2.2, 1.97, 2.0, -0.7, -1.66, 1.56], np.float32)
-_SOFT_OFFSET = -8.2
+# Log-odds of a cut, in the order of `Evidence.vector`: logistic regression on the candidates of 96 compilations that
+# `tests/curate/compilation_factory.py` makes of footage and of synthetic dancers; what the numbers mean: `Evidence`.
+_HARD = np.array([2.25, 0.6, 0.65, 1.8, 1.45, 0.3, -0.2, -3.3, -3.15, 1.2], np.float32)
+_HARD_OFFSET = -4.4
+_SOFT = np.array([0.0, 2.55, 1.25, 2.85, 1.6, 1.85, -0.75, -2.1, 0.0, 1.2], np.float32)
+_SOFT_OFFSET = -7.85
 HOPELESS = -5.5  # log-odds by the picture below which nothing else makes a cut
 _SCALES = tuple(float(s) for s in np.geomspace(0.62, 1.62, 13))
 
@@ -107,6 +106,7 @@ class Evidence:
                 self.stays,
                 self.same,
                 self.moved,
+                np.clip((self.moved - 0.88) / 0.1, 0, 1),  # the very same picture, in another colour
                 min(self.amount, 30) / 30,
             ],
             np.float32,
@@ -420,7 +420,7 @@ def _colour_fade(luma: Array, centre: int, changed: NDArray[np.bool_], colour: f
     return Candidate("fade", first, min(max(first + 1, centre), last), last, 1.0, 0.0)
 
 
-# --------------------------------------------------------------------------------------------------------- both sides
+# ----------------------------------------------------------------------------------------------------------- both sides
 
 
 def _difference(a: Array, b: Array) -> float:
@@ -557,7 +557,8 @@ def evidence(scan: Scan, change: Change, candidate: Candidate, limits: tuple[int
         here = step.reshape(tiles.shape[1], TILE, tiles.shape[2], TILE).mean((1, 3))
     moving = np.clip(np.maximum(quiet_b, quiet_a) - TILE_NOISE, 0, 10)
     breaks = np.clip((here / (usual + TILE_NOISE) - 1.0) / 1.5, 0, 1)
-    broken = float((moving * breaks).sum() / moving.sum()) if moving.sum() > 0.5 else float((breaks > 0).mean() > 0.02)
+    # Where nothing moves, nothing can break off but the whole.
+    broken = float((moving * breaks).sum() / moving.sum()) if moving.sum() > 0.5 else float((breaks > 0).mean())
     peak = candidate.strength if hard else 1.0
     straight = 0.0 if hard else candidate.strength
     found = Evidence(peak, area, broken, apart, strange, stays, 0.0, 0.0, amount, straight, last - first)
