@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.pipeline.build_factory import CLIPS, options, tree, use_one_person, write_annotations, write_film
+from tests.pipeline.build_factory import (
+    CLIPS,
+    options,
+    tree,
+    use_one_person,
+    write_annotations,
+    write_film,
+    write_films,
+)
 from tiktok_dm.errors import DiskFull, Gone, ProblemsError, UserError
 from tiktok_dm.pipeline import scheduler, stages
 from tiktok_dm.pipeline.acquire import StopAsking
@@ -24,12 +32,7 @@ from tiktok_dm.pipeline.verify import verify
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with media/ (two films) and films/ (their annotations)."""
-    root = tmp_path_factory.mktemp("films")
-    (root / "media").mkdir()
-    for i in (0, 1):
-        write_film(root / "media" / f"film_{i}.mp4", i)
-    write_annotations(root / "films")
-    return root
+    return write_films(tmp_path_factory.mktemp("films"))
 
 
 @pytest.fixture
@@ -44,14 +47,16 @@ def root(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the stages that really ran, in order."""
     names: list[str] = []
-    for module, name in ((stages.segment, "segment"), (stages.poses, "poses"), (stages.music, "music")):
-        original = getattr(module, name)
+    # Poses are kept one clip at a time, however many were looked at together.
+    made = ((stages.segment, "segment", "segment"), (stages.poses, "keep", "poses"), (stages.music, "music", "music"))
+    for module, function, name in made:
+        original = getattr(module, function)
 
         def counted(*args: Any, name: str = name, original: Any = original) -> Any:
             names.append(name)
             return original(*args)
 
-        monkeypatch.setattr(module, name, counted)
+        monkeypatch.setattr(module, function, counted)
     return names
 
 
@@ -185,14 +190,20 @@ def test_a_film_that_is_not_the_annotated_one_is_refused(root: Path) -> None:
     assert "not the file that was annotated" in ledger(root)["compilation:1"]["reason"]
 
 
-def test_gone_is_remembered_and_asked_again_only_when_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def refuse(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[str]:
+    """Let every download end in an error; gives the addresses, as they are asked for."""
+    asked: list[str] = []
 
-    def gone(url: str, params: object, out: Path) -> dict:
+    def acquire(url: str, params: object, out: Path) -> dict:
         asked.append(url)
-        raise Gone("private", "ERROR: [site] abc: Private video")
+        raise error
 
-    monkeypatch.setattr(scheduler, "acquire_url", gone)
+    monkeypatch.setattr(scheduler, "acquire_url", acquire)
+    return asked
+
+
+def test_gone_is_remembered_and_asked_again_only_when_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = refuse(monkeypatch, Gone("private", "ERROR: [site] abc: Private video"))
     write_annotations(root / "films", urls={1: "https://example.org/watch?v=abc"})
     result = build(options(root))
     assert result.counts == {"ok": 2, "gone": 2}
@@ -209,13 +220,7 @@ def test_gone_is_remembered_and_asked_again_only_when_told(root: Path, monkeypat
 
 
 def test_a_host_that_wants_a_pause_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def pause(url: str, params: object, out: Path) -> dict:
-        asked.append(url)
-        raise StopAsking("rate_limited", "HTTP Error 429: Too Many Requests")
-
-    monkeypatch.setattr(scheduler, "acquire_url", pause)
+    asked = refuse(monkeypatch, StopAsking("rate_limited", "HTTP Error 429: Too Many Requests"))
     clips = CLIPS | {4: (2, 3, 0.0, 2.0)}
     write_annotations(root / "films", clips, urls={1: "https://example.org/1", 2: "https://example.org/2"})
     assert build(options(root)).counts == {"ok": 2, "failed": 3}
@@ -232,18 +237,18 @@ def test_a_full_disk_stops_the_build_and_loses_nothing(
     whole = tree(root / "out")
     shutil.rmtree(root / "out")
     shutil.rmtree(root / "out.work")
-    count, poses = [], stages.poses.poses
+    count, keep = [], stages.poses.keep
 
     def full(*args: Any) -> dict:
         count.append(1)
         if len(count) == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return poses(*args)
+        return keep(*args)
 
-    monkeypatch.setattr(stages.poses, "poses", full)
+    monkeypatch.setattr(stages.poses, "keep", full)
     with pytest.raises(DiskFull, match="make room there"):
         build(options(root))
-    monkeypatch.setattr(stages.poses, "poses", poses)
+    monkeypatch.setattr(stages.poses, "keep", keep)
     done = len(list((root / "out.work" / "objects" / "poses").glob("*/*/record.json")))
     assert 2 <= done <= 3
     ran.clear()

@@ -5,12 +5,11 @@ How people are found and followed is `tiktok_dm.pose`'s matter; here a clip beco
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +18,11 @@ from tiktok_dm import media
 from tiktok_dm.errors import Filtered
 from tiktok_dm.pose.assembly import TrackingParams
 from tiktok_dm.pose.estimator import Picture, get_estimator
-from tiktok_dm.pose.streaming import prefetch
-from tiktok_dm.pose.tracking import estimate_poses
+from tiktok_dm.pose.streaming import Clip, estimate_clips
 
 VERSION = 1
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,66 @@ def poses(
         watch: is shown each picture of the grid as it is decoded, so that another stage needs no pass of its own.
 
     Returns:
+        The record, as of `keep`.
+
+    Raises:
+        Filtered: nobody was found.
+        MediaError: the clip can't be decoded.
+    """
+    [(_, found)] = look([to_look_at(None, clip, content_box, duration_s, params, watch)], params)
+    if isinstance(found, Exception):
+        raise found
+    return keep(found, duration_s, params, out)
+
+
+def batches(params: PosesParams) -> bool:
+    """Whether the estimator takes pictures of several clips at a time, so that clips are better looked at together."""
+    return get_estimator(params.estimator).batch > 1
+
+
+def to_look_at(
+    key: K,
+    clip: Path,
+    content_box: tuple[int, int, int, int],
+    duration_s: float,
+    params: PosesParams,
+    watch: Callable[[Picture], None] | None = None,
+) -> Clip[K]:
+    """A clip for `look`; what it is given is what `poses` is given."""
+    n_frames = _n_frames(duration_s, params)
+
+    def frames() -> Iterator[tuple[float, Picture]]:
+        for time_s, picture in islice(media.read_frames(clip, fps=params.fps), n_frames):
+            if watch is not None:
+                watch(picture)
+            yield time_s, picture
+
+    return Clip(key, frames, content_box)
+
+
+def look(
+    clips: Iterable[Clip[K]], params: PosesParams, open_clips: int = 4
+) -> Iterator[tuple[K, NDArray[np.float32] | Exception]]:
+    """(key, poses or what went wrong) of each clip, as clips end; see `tiktok_dm.pose.streaming.estimate_clips`."""
+    tracking = TrackingParams(
+        max_dancers=params.max_dancers,
+        min_confidence=params.min_confidence,
+        min_share=params.min_share,
+        max_gap=params.max_gap,
+    )
+    return estimate_clips(clips, get_estimator(params.estimator), tracking, open_clips)
+
+
+def keep(found: NDArray[np.float32], duration_s: float, params: PosesParams, out: Path) -> dict[str, Any]:
+    """Write the poses that were found in a clip.
+
+    Args:
+        found: (pictures, dancers, 25, 3), a picture for each pose, or fewer where the video ends before its sound.
+        duration_s: length of the clip.
+        params: by which they were found.
+        out: existing folder; receives `poses.npy`.
+
+    Returns:
         The record: `n_frames`; `n_dancers`, in the array; `n_dancers_at_once`, most in one picture; `coverage`, share
         of frames that show at least one dancer; `coverage_by_dancer`; `mean_confidence` of all joints that are not
         missing; `best_frame`, the picture that shows all dancers best; `estimator`, `estimator_version`,
@@ -72,31 +132,16 @@ def poses(
 
     Raises:
         Filtered: nobody was found.
-        MediaError: the clip can't be decoded.
     """
-    estimator = get_estimator(params.estimator)
-    n_frames = max(1, round(duration_s * params.fps))
-    tracking = TrackingParams(
-        max_dancers=params.max_dancers,
-        min_confidence=params.min_confidence,
-        min_share=params.min_share,
-        max_gap=params.max_gap,
-    )
-    frames: Iterator[tuple[float, Picture]] = islice(media.read_frames(clip, fps=params.fps), n_frames)
-    if watch is not None:
-        frames = _watched(frames, watch)
-    if estimator.batch > 1:  # a GPU must not wait for the decoder
-        with contextlib.closing(prefetch(frames, 2 * estimator.batch)) as ahead:
-            found = estimate_poses(ahead, content_box, estimator, tracking)
-    else:
-        found = estimate_poses(frames, content_box, estimator, tracking)
     if found.shape[1] == 0:
         raise Filtered(f"no dancer found in {len(found)} pictures")
+    n_frames = _n_frames(duration_s, params)
     # The last picture stays on screen until the clip ends.
     found = found[np.minimum(np.arange(n_frames), len(found) - 1)]
     np.save(out / "poses.npy", found)
     seen = found[..., 2] > 0
     shown = seen.any(axis=-1)
+    estimator = get_estimator(params.estimator)
     return {
         "n_frames": n_frames,
         "n_dancers": found.shape[1],
@@ -111,12 +156,8 @@ def poses(
     }
 
 
-def _watched(
-    frames: Iterator[tuple[float, Picture]], watch: Callable[[Picture], None]
-) -> Iterator[tuple[float, Picture]]:
-    for time_s, picture in frames:
-        watch(picture)
-        yield time_s, picture
+def _n_frames(duration_s: float, params: PosesParams) -> int:
+    return max(1, round(duration_s * params.fps))
 
 
 def best_frame(poses: NDArray[np.float32]) -> int:

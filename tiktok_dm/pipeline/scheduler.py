@@ -56,6 +56,21 @@ class Outcome:
     ledger: Ledger
 
 
+@dataclass(frozen=True, order=True)
+class _Waiting:
+    """A task in the queue, in the order in which tasks start."""
+
+    rank: int
+    minus_cost: float
+    number: int
+    stage: str = field(compare=False)
+    key: str = field(compare=False)
+    run: Callable[..., Any] = field(compare=False)
+    args: tuple = field(compare=False)
+    done: Callable[[Future], None] = field(compare=False)
+    together: bool = field(compare=False)
+
+
 class Scheduler:
     """One pass of a plan through the stages.
 
@@ -88,7 +103,8 @@ class Scheduler:
         self.visual_source = visual_source or VisualSource()
         self.after_cut = ("poses", "music") if plan.parameters.visual is None else ("poses", "visual", "music")
         self.states = {clip.clip_id: ClipState(clip, ("segment", *self.after_cut)) for clip in plan.buildable}
-        self._queue: list[tuple[int, float, int, Callable[..., Any], tuple, Callable[[Future], None]]] = []
+        self._queue: list[_Waiting] = []
+        self._together = stages.clips_together(plan.parameters)
         self._running: dict[Future, Callable[[Future], None]] = {}
         self._in_pool: set[Future] = set()
         self._expected = dict.fromkeys(("segment", *self.after_cut), len(self.states))
@@ -223,12 +239,12 @@ class Scheduler:
         if record["has_audio"]:
             state.keys["music"] = stages.music_key(record, parameters)
         state.keys["poses"] = stages.poses_key(record, parameters)
-        also: tuple[Any, ...] = ()
         if "visual" in state.stages:
             state.keys["visual"] = stages.visual_key(record, parameters, self.visual_source)
-            also = (state.keys["visual"], self.visual_source)
-        args = (self.store.root, state.keys["poses"], folder, record, parameters, *also)
-        self._push("poses", state.keys["poses"], cost, stages.run_poses, args, partial(self._described, state, "poses"))
+        task = stages.PosesTask(state.keys["poses"], folder, record, state.keys.get("visual", ""), self.visual_source)
+        done = partial(self._described, state, "poses")
+        together = self._together > 1
+        self._push("poses", task.key, cost, stages.run_poses, (self.store.root, task, parameters), done, together)
         args = (self.store.root, state.keys.get("music", ""), folder, record, parameters)
         self._push("music", args[1], cost, stages.run_music, args, partial(self._described, state, "music"))
 
@@ -289,7 +305,14 @@ class Scheduler:
         self.on_change(self.ledger)
 
     def _push(
-        self, stage: str, key: str, cost: float, run: Callable[..., Any], args: tuple, done: Callable[[Future], None]
+        self,
+        stage: str,
+        key: str,
+        cost: float,
+        run: Callable[..., Any],
+        args: tuple,
+        done: Callable[[Future], None],
+        together: bool = False,
     ) -> None:
         record = self.store.record(stage, key) if key else None
         if record is not None and stages.FILTERED not in record:
@@ -297,20 +320,44 @@ class Scheduler:
             ready.set_result(record)
             done(ready)
             return
-        heapq.heappush(self._queue, (_RANK[stage], -cost, next(self._number), run, args, done))
+        # A verdict is there already: nothing is left to do in company.
+        together = together and record is None
+        heapq.heappush(
+            self._queue, _Waiting(_RANK[stage], -cost, next(self._number), stage, key, run, args, done, together)
+        )
 
     def _drain(self) -> None:
         while self._queue or self._running:
             # One task more than workers, so that none waits for the next; the rest stays in the queue, in order.
             while self._queue and len(self._in_pool) <= self.executor.workers:
-                _, _, _, run, args, done = heapq.heappop(self._queue)
-                future = self.executor.submit(run, *args)
+                future, done = self._start()
                 self._in_pool.add(future)
                 self._running[future] = done
             finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
             for future in finished:
                 self._in_pool.discard(future)
                 self._running.pop(future)(future)
+
+    def _start(self) -> tuple[Future, Callable[[Future], None]]:
+        """Hand the next task to the executor, or several clips' poses as one task where that is better."""
+        first = heapq.heappop(self._queue)
+        company = [first]
+        if first.together:
+            waiting = 1 + sum(one.together for one in self._queue)
+            most = min(self._together, -(-waiting // self.executor.workers))
+            while len(company) < most and self._queue and self._queue[0].together:
+                company.append(heapq.heappop(self._queue))
+        if len(company) == 1:
+            return self.executor.submit(first.run, *first.args), first.done
+        tasks = [one.args[1] for one in company]
+        future = self.executor.submit(stages.run_poses_together, self.store.root, tasks, self.plan.parameters)
+        return future, partial(self._back_from_company, company)
+
+    def _back_from_company(self, company: list[_Waiting], future: Future) -> None:
+        """What was found is in the store; what was not is done alone, where it says what is wrong with it."""
+        self._error(future)
+        for one in company:
+            self._push(one.stage, one.key, -one.minus_cost, one.run, one.args, one.done)
 
 
 def _acquire_local(root: Path, key: str, file: Path) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from tiktok_dm.errors import Filtered, MediaError, UserError
 from tiktok_dm.pipeline import music, poses, segment, visual
 from tiktok_dm.pipeline.plan import Parameters, PlannedClip
 from tiktok_dm.pipeline.store import Store, content_key
+from tiktok_dm.pose.streaming import Clip
 from tiktok_dm.visual.extractor import VisualSource
 
 # A verdict of a stage that is as lasting as an output: kept under the stage's key in the record's place.
@@ -65,31 +68,90 @@ def run_segment(root: Path, key: str, source: Path, clip: PlannedClip, parameter
     )
 
 
-def run_poses(
-    root: Path,
-    key: str,
-    folder: Path,
-    record: dict[str, Any],
-    parameters: Parameters,
-    visual_key: str = "",
-    source: VisualSource | None = None,
-) -> dict[str, Any]:
-    """Estimate one clip's poses; runs in a worker.
+@dataclass(frozen=True)
+class PosesTask:
+    """One clip whose poses are wanted.
 
-    With `visual_key` the same pass over the clip makes its visual features too, if the store has none. What goes wrong
-    with those is not told here: the task `run_visual`, which follows, then meets it again and tells.
+    Args:
+        key: of its poses.
+        folder: of its cut.
+        record: of its cut.
+        visual_key: of its visual features, if the dataset is to have any: the same pass over the clip makes them too
+            where the store has none. What goes wrong with those is not told by the poses' task: `run_visual`, which
+            follows, then meets it again and tells.
+        source: of the visual features' weights.
     """
-    box = tuple(record["content_box"])
-    duration_s = record["duration_s"]
-    clip = folder / "clip.mp4"
-    also = bool(visual_key) and Store(root).record("visual", visual_key) is None
-    watching = _Watching(box, duration_s, parameters, source or VisualSource()) if also else None
+
+    key: str
+    folder: Path
+    record: Mapping[str, Any]
+    visual_key: str = ""
+    source: VisualSource = field(default_factory=VisualSource)
+
+    @property
+    def clip(self) -> Path:
+        """The cut's video."""
+        return self.folder / "clip.mp4"
+
+    def watching(self, root: Path, parameters: Parameters) -> _Watching | None:
+        """Makes the visual features from the poses' pictures, where they are wanted and not there yet."""
+        wanted = bool(self.visual_key) and Store(root).record("visual", self.visual_key) is None
+        return _Watching(self, parameters) if wanted else None
+
+
+def clips_together(parameters: Parameters) -> int:
+    """How many clips' poses are best one task: as many as keep a network busy that takes pictures of several clips.
+
+    More would lose more when a worker dies; with an estimator that goes picture by picture it is 1.
+    """
+    return 16 if poses.batches(parameters.poses) else 1
+
+
+def run_poses(root: Path, task: PosesTask, parameters: Parameters) -> dict[str, Any]:
+    """Estimate one clip's poses; runs in a worker."""
+    box, duration_s = tuple(task.record["content_box"]), task.record["duration_s"]
+    watching = task.watching(root, parameters)
     watch = watching.show if watching is not None else None
-    found = _run(root, "poses", key, clip, lambda out: poses.poses(clip, box, duration_s, parameters.poses, out, watch))
-    if watching is not None and watching.reader is not None:
-        with contextlib.suppress(*_TOLD_LATER):
-            _run_visual(root, visual_key, folder, record, parameters, watching.source, watching.reader)
+    found = _run(
+        root,
+        "poses",
+        task.key,
+        task.clip,
+        lambda out: poses.poses(task.clip, box, duration_s, parameters.poses, out, watch),
+    )
+    if watching is not None:
+        watching.keep(root)
     return found
+
+
+def run_poses_together(root: Path, tasks: Sequence[PosesTask], parameters: Parameters) -> None:
+    """Estimate the poses of several clips, whose pictures go through the network together; runs in a worker.
+
+    What could be found is in the store afterwards. A clip with which something went wrong is passed over: `run_poses`
+    then meets it again and tells.
+    """
+    store = Store(root)
+    watchings: dict[str, _Watching | None] = {}
+
+    def clips() -> Iterator[Clip[PosesTask]]:
+        for task in {task.key: task for task in tasks if store.record("poses", task.key) is None}.values():
+            watching = watchings[task.key] = task.watching(root, parameters)
+            watch = watching.show if watching is not None else None
+            box, duration_s = tuple(task.record["content_box"]), task.record["duration_s"]
+            yield poses.to_look_at(task, task.clip, box, duration_s, parameters.poses, watch)
+
+    for task, found in poses.look(clips(), parameters.poses):
+        watching = watchings.pop(task.key)
+        if isinstance(found, Exception):
+            continue
+        with contextlib.suppress(Filtered):
+            _run(root, "poses", task.key, task.clip, partial(_keep_poses, found, task, parameters))
+            if watching is not None:
+                watching.keep(root)
+
+
+def _keep_poses(found: Any, task: PosesTask, parameters: Parameters, out: Path) -> dict[str, Any]:
+    return poses.keep(found, task.record["duration_s"], parameters.poses, out)
 
 
 # What visual features may end with where it is the poses that are asked for.
@@ -99,13 +161,14 @@ _TOLD_LATER = (UserError, Filtered, ValueError, RuntimeError, MemoryError, Impor
 class _Watching:
     """Shows the poses' pictures to a reader of segments; after an error there is no reader any more."""
 
-    def __init__(self, box: Any, duration_s: float, parameters: Parameters, source: VisualSource) -> None:
+    def __init__(self, task: PosesTask, parameters: Parameters) -> None:
         assert parameters.visual is not None
-        self.source = source
+        self.task, self.parameters = task, parameters
         self.reader: visual.SegmentReader | None = None
         with contextlib.suppress(*_TOLD_LATER):
-            extractor = visual.extractor_of(parameters.visual, source)
-            self.reader = visual.SegmentReader(extractor, box, duration_s)
+            extractor = visual.extractor_of(parameters.visual, task.source)
+            box = tuple(task.record["content_box"])
+            self.reader = visual.SegmentReader(extractor, box, task.record["duration_s"])
 
     def show(self, picture: Any) -> None:
         if self.reader is not None:
@@ -113,6 +176,13 @@ class _Watching:
                 self.reader.take(picture)
             except _TOLD_LATER:
                 self.reader = None
+
+    def keep(self, root: Path) -> None:
+        """The last picture was shown: store what the reader made of them."""
+        if self.reader is not None:
+            task = self.task
+            with contextlib.suppress(*_TOLD_LATER):
+                _run_visual(root, task.visual_key, task.folder, task.record, self.parameters, task.source, self.reader)
 
 
 def run_visual(
@@ -126,7 +196,7 @@ def _run_visual(
     root: Path,
     key: str,
     folder: Path,
-    record: dict[str, Any],
+    record: Mapping[str, Any],
     parameters: Parameters,
     source: VisualSource,
     reader: visual.SegmentReader | None,

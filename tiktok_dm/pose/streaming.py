@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tiktok_dm.pose.assembly import TrackingParams, assemble
+from tiktok_dm.pose.assembly import TrackingParams
 from tiktok_dm.pose.estimator import Estimator, Picture
-from tiktok_dm.pose.tracking import Observation, Tracker, body_25_of, estimate_poses
+from tiktok_dm.pose.tracking import Observation, Tracker, estimate_poses, look_at_all, poses_of_tracks
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -138,7 +138,12 @@ def estimate_clips(
             for (one, _), observations in zip(batch.pictures, seen, strict=True):
                 one.tracker.step(observations)
             for one in batch.ended:
-                yield one.clip.key, one.error if one.error is not None else _assembled(one, estimator, params)
+                yield (
+                    one.clip.key,
+                    one.error
+                    if one.error is not None
+                    else poses_of_tracks(one.tracker, estimator, one.clip.content_box),
+                )
     finally:
         looked.close()
 
@@ -188,25 +193,4 @@ def _looked(
 ) -> Iterator[tuple[_Batch[K], list[list[Observation]]]]:
     with contextlib.closing(batches):
         for batch in batches:
-            yield batch, _look(estimator, [picture for _, picture in batch.pictures], params)
-
-
-def _look(estimator: Estimator, frames: Sequence[Picture], params: TrackingParams) -> list[list[Observation]]:
-    """Everybody in each picture: the detector on all, then all people at once."""
-    if not frames:
-        return []
-    found = [(n, detection) for n, of_frame in enumerate(estimator.detect(frames)) for detection in of_frame]
-    out: list[list[Observation]] = [[] for _ in frames]
-    if found:
-        estimates = estimator.estimate(frames, [(n, detection.region) for n, detection in found])
-        for k, (n, detection) in enumerate(found):
-            pose = body_25_of(estimates.keypoints[k], estimator, frames[n], params.min_confidence)
-            out[n].append(Observation(pose, float(estimates.scores[k]), estimates.regions[k], detection.score))
-    return out
-
-
-def _assembled(one: _Open[K], estimator: Estimator, params: TrackingParams) -> NDArray[np.float32]:
-    poses = assemble(one.tracker.tracks, one.tracker.index, estimator.high_score, params)
-    left, top = one.clip.content_box[:2]
-    poses[..., :2] += np.where(poses[..., 2:] > 0, np.array([left, top], np.float32), 0)
-    return poses
+            yield batch, look_at_all(estimator, [picture for _, picture in batch.pictures], params)

@@ -159,16 +159,37 @@ def estimate_poses(
     views = (np.ascontiguousarray(rgb[top : top + height, left : left + width]) for _, rgb in frames)
     for batch in _batches(views, max(1, estimator.batch)):
         if estimator.batch > 1:
-            _look_at_all(tracker, estimator, batch)
+            for observations in look_at_all(estimator, batch, params):
+                tracker.step(observations)
         else:
             _follow(tracker, estimator, batch[0], recent)
-    poses = assemble(tracker.tracks, tracker.index, estimator.high_score, params)
-    poses[..., :2] += np.where(poses[..., 2:] > 0, np.array([left, top], np.float32), 0)
+    return poses_of_tracks(tracker, estimator, content_box)
+
+
+def look_at_all(estimator: Estimator, frames: Sequence[Picture], params: TrackingParams) -> list[list[Observation]]:
+    """Everybody in each of many pictures, of one clip or of several: the detector on all, then all people at once."""
+    if not frames:
+        return []
+    found = [(n, detection) for n, of_frame in enumerate(estimator.detect(frames)) for detection in of_frame]
+    out: list[list[Observation]] = [[] for _ in frames]
+    seen = _look(params, estimator, frames, [(n, detection.region) for n, detection in found])
+    for (n, detection), observation in zip(found, seen, strict=True):
+        observation.detected = detection.score
+        out[n].append(observation)
+    return out
+
+
+def poses_of_tracks(
+    tracker: Tracker, estimator: Estimator, content_box: tuple[int, int, int, int]
+) -> NDArray[np.float32]:
+    """What a tracker that has seen the last picture knows of a clip: as `estimate_poses` returns it."""
+    poses = assemble(tracker.tracks, tracker.index, estimator.high_score, tracker.params)
+    poses[..., :2] += np.where(poses[..., 2:] > 0, np.array(content_box[:2], np.float32), 0)
     return poses
 
 
 def _look(
-    tracker: Tracker,
+    params: TrackingParams,
     estimator: Estimator,
     frames: Sequence[Picture],
     regions: Sequence[tuple[int, Region]],
@@ -179,7 +200,7 @@ def _look(
     estimates = estimator.estimate(frames, regions, others)
     return [
         Observation(
-            body_25_of(estimates.keypoints[n], estimator, frames[index], tracker.params.min_confidence),
+            body_25_of(estimates.keypoints[n], estimator, frames[index], params.min_confidence),
             float(estimates.scores[n]),
             estimates.regions[n],
         )
@@ -199,14 +220,14 @@ class _Past:
 def _follow(tracker: Tracker, estimator: Estimator, frame: Picture, recent: deque[_Past]) -> None:
     """One picture: everyone where they were expected, then, when it is due, the detector for the rest."""
     followed = tracker.followed()
-    seen = _look(tracker, estimator, [frame], [(0, track.region) for track in followed])
+    seen = _look(tracker.params, estimator, [frame], [(0, track.region) for track in followed])
     for track, observation in zip(followed, seen, strict=True):
         observation.track = track
     seen = [o for o in seen if o.score >= tracker.params.min_score]
     if tracker.wants_detection(len(seen)):
         tracker.note_detection()
         new = tracker.unknown(estimator.detect([frame])[0], seen)
-        found = _look(tracker, estimator, [frame], [(0, d.region) for d in new], [(0, o.region) for o in seen])
+        found = _look(tracker.params, estimator, [frame], [(0, d.region) for d in new], [(0, o.region) for o in seen])
         for detection, observation in zip(new, found, strict=True):
             observation.detected = detection.score
         seen += found
@@ -223,7 +244,9 @@ def _look_back(tracker: Tracker, estimator: Estimator, track: Track, recent: deq
     for past in reversed(recent):
         if past.index >= track.first:
             continue
-        [seen] = _look(tracker, estimator, [past.frame], [(0, track.origin)], [(0, region) for region in past.regions])
+        [seen] = _look(
+            tracker.params, estimator, [past.frame], [(0, track.origin)], [(0, region) for region in past.regions]
+        )
         known = [other.poses[past.index] for other in tracker.tracks if past.index in other.poses]
         limit = tracker.params.same_person
         if (
@@ -233,13 +256,3 @@ def _look_back(tracker: Tracker, estimator: Estimator, track: Track, recent: deq
         ):
             return
         track.add_before(past.index, seen.pose, seen.region)
-
-
-def _look_at_all(tracker: Tracker, estimator: Estimator, batch: Sequence[Picture]) -> None:
-    """Many pictures: the detector on each, then all people of all pictures at once."""
-    found = [(n, d) for n, of_frame in enumerate(estimator.detect(batch)) for d in of_frame]
-    seen = _look(tracker, estimator, batch, [(n, d.region) for n, d in found])
-    for (_, detection), observation in zip(found, seen, strict=True):
-        observation.detected = detection.score
-    for index in range(len(batch)):
-        tracker.step([o for (n, _), o in zip(found, seen, strict=True) if n == index])
