@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: env
 	$(BIN)/tiktok-dm build --demo --out $(DEMO)
 
-# The model's demo, in four steps that can be run by hand. About a quarter of an hour on two quiet cores.
+# The model's demo, step by step as it can be run by hand. About a quarter of an hour on two quiet cores.
 demo-model: env
 	$(BIN)/tiktok-dm demo-segments demo_segments --songs 240 --clips 720 --test-share 0.05
 	$(BIN)/d2m codec train configs/codec/demo.yaml

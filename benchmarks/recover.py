@@ -30,9 +30,10 @@ from typing import Any
 import numpy as np
 
 from tiktok_dm.annotations import Annotations
-from tiktok_dm.curate.align import TOLERANCE_S, AlignmentModel, align
+from tiktok_dm.curate.align import align
+from tiktok_dm.curate.alignment_model import TOLERANCE_S, AlignmentModel
 from tiktok_dm.curate.proposals import Proposals
-from tiktok_dm.curate.recover import evidence, facts
+from tiktok_dm.curate.recover_evidence import evidence, facts
 from tiktok_dm.curate.recover_simulation import (
     Damage,
     Extras,

@@ -153,7 +153,8 @@ class Bed:
     """An index of all clips, and trials against it."""
 
     def __init__(self, clips: dict[str, tuple[str, Sound]]) -> None:
-        from tiktok_dm.curate.songs import SongIndex, sketch
+        from tiktok_dm.curate.song_sketch import sketch
+        from tiktok_dm.curate.songs import SongIndex
 
         self.clips = clips
         self.index = SongIndex()
@@ -171,7 +172,8 @@ class Bed:
         self, edit: Callable[[Sound, float], Sound], change: float, excerpt_s: float, damage: str
     ) -> dict[str, float]:
         """Share of excerpts that are found, of synthesised and real songs, with how many were tried."""
-        from tiktok_dm.curate.songs import USED, sketch
+        from tiktok_dm.curate.song_sketch import sketch
+        from tiktok_dm.curate.songs import USED
 
         hits: dict[str, list[bool]] = {"synthesised": [], "real": []}
         speed = 1.0 if edit is transposed else change
@@ -196,7 +198,8 @@ class Bed:
 
 def alike(songs: int = 16) -> dict[str, float]:
     """Different house tracks that share drum sounds, patterns and progressions: how often two are taken for one."""
-    from tiktok_dm.curate.songs import USED, SongIndex, sketch
+    from tiktok_dm.curate.song_sketch import sketch
+    from tiktok_dm.curate.songs import USED, SongIndex
     from tiktok_dm.synthetic.music import render_song
 
     rng = np.random.default_rng(SEED + 2)
@@ -222,7 +225,8 @@ def alike(songs: int = 16) -> dict[str, float]:
 def real_pairs(folder: Path) -> dict[str, dict[str, float]]:
     """Same-song pairs of the compilations with true clip times, each alone and all together, after grouping."""
     from tiktok_dm.curate.song_groups import group_songs
-    from tiktok_dm.curate.songs import SongIndex, sketch
+    from tiktok_dm.curate.song_sketch import sketch
+    from tiktok_dm.curate.songs import SongIndex
 
     clips = real(folder)
     index = SongIndex()

@@ -18,7 +18,7 @@ from d2m_model.config import one_of
 from d2m_model.motion import N_JOINTS
 from tiktok_dm import media
 from tiktok_dm.errors import UserError
-from tiktok_dm.schema import POSE_FPS
+from tiktok_dm.schema import POSE_FPS, SEGMENT_S
 
 # Pictures in which the content box is looked for, and their height: as the build has them.
 _SAMPLED, _SAMPLE_HEIGHT = 32, 360
@@ -33,12 +33,14 @@ class Dance:
 
     Args:
         name: what the files made of it are called.
-        poses: (frames, 25, 3) float32 BODY_25: x px, y px, confidence; a missing joint is all zeros.
+        poses: (frames, 25, 3) float32 BODY_25: x px, y px, confidence; a missing joint is all zeros. Or the rows of
+            another skeleton, (frames, features), such as AIST++'s SMPL.
         duration_s: length of the dance, and of the music.
         fps: poses a second; pose k belongs to k / fps seconds after the start.
         video: the film, as a file or as its bytes; None where there is none.
         source: where it came from, in words.
         visual: (segments, features) float32 of the 2-s segments that tile the dance from its start, or None.
+        genre: index of the dance's own genre, where it is known.
 
     Raises:
         UserError: poses of another shape, that are not finite, or that show nobody.
@@ -51,14 +53,16 @@ class Dance:
     video: Path | bytes | None = None
     source: str = ""
     visual: np.ndarray | None = None
+    genre: int | None = None
 
     def __post_init__(self) -> None:
-        if self.poses.ndim != 3 or self.poses.shape[1:] != (N_JOINTS, 3) or not len(self.poses):
+        other_skeleton = self.poses.ndim == 2
+        if not len(self.poses) or not (other_skeleton or self.poses.shape[1:] == (N_JOINTS, 3)):
             shape = "x".join(map(str, self.poses.shape))
             raise UserError(f"The poses of {self.name} are {shape}; give frames x 25 joints x (x, y, confidence).")
         if not np.isfinite(self.poses).all():
             raise UserError(f"The poses of {self.name} hold NaN or infinite values; estimate them again.")
-        if not (self.poses[..., 2] > 0).any():
+        if not other_skeleton and not (self.poses[..., 2] > 0).any():
             raise UserError(f"The poses of {self.name} show nobody; choose another dancer or video.")
 
 
@@ -189,6 +193,56 @@ def dance_from_clip(row: Mapping[str, Any], *, dancer: int = 0, visual: np.ndarr
         stored_bytes(row["video"]),
         f"{row['source']}, {name}",
         visual,
+    )
+
+
+def has_clips(dataset: str | Path) -> bool:
+    """Whether a dataset's folder holds whole clips; sets of segments, such as the authors' archives, have none."""
+    return (Path(dataset) / "data" / "clips").is_dir()
+
+
+def read_segments(dataset: str | Path, split: str) -> Iterator[Mapping[str, Any]]:
+    """Rows of the `segments` configuration, as they are stored; give each to `dance_from_segment`.
+
+    Args:
+        dataset: folder or hub id.
+        split: one of the dataset's, or `all` for one after the other.
+
+    Raises:
+        UserError: no dataset there, or no such split.
+    """
+    from tiktok_dm.reading import open_dataset
+
+    splits = open_dataset(dataset, "segments", streaming=True)
+    one_of("split", split, [*splits, ALL_SPLITS])
+    for name in splits if split == ALL_SPLITS else [split]:
+        columns = [column for column in splits[name].column_names or () if column != "audio"]
+        yield from splits[name].select_columns(columns).with_format("numpy")
+
+
+def dance_from_segment(row: Mapping[str, Any]) -> Dance:
+    """The two seconds of a dataset's segment, with the motion, visual features and genre that are stored in it.
+
+    Args:
+        row: of the `segments` configuration.
+
+    Raises:
+        UserError: as `Dance`.
+    """
+    name = str(row["segment_id"])
+    motion = np.asarray(row["motion"], np.float32)
+    fps = len(motion) / SEGMENT_S
+    if motion.shape[1:] == (N_JOINTS * 3,):
+        motion = motion.reshape(len(motion), N_JOINTS, 3)
+    visual = row.get("visual")
+    return Dance(
+        name,
+        motion,
+        SEGMENT_S,
+        fps,
+        source=name,
+        visual=None if visual is None else np.asarray(visual, np.float32)[None],
+        genre=int(np.argmax(row["genre"])) if "genre" in row else None,
     )
 
 

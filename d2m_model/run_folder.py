@@ -26,6 +26,7 @@ from d2m_model.checkpoint import write_model
 from d2m_model.codec.files import write_codec
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.d2m_gan import D2MGAN
+from d2m_model.training_config import TrainingConfig, plain_config
 from tiktok_dm.errors import UserError
 
 STATE_FILE = "state.pt"
@@ -118,6 +119,44 @@ class LossTable:
 
 def _text(name: str, value: float) -> str:
     return str(int(value)) if name == "step" else repr(float(value))
+
+
+class Record:
+    """Where losses go: `losses.csv` always, and TensorBoard or Weights & Biases."""
+
+    def __init__(self, run: Path, config: TrainingConfig, columns: list[str], done: int) -> None:
+        run.mkdir(parents=True, exist_ok=True)
+        self.table = LossTable(run / LOSSES_FILE, columns, done)
+        self.writer: Any = None
+        self.wandb: Any = None
+        if config.logger == "tensorboard":
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=done or None)
+        elif config.logger == "wandb":
+            try:
+                import wandb  # type: ignore[import-not-found, unused-ignore]
+            except ImportError as error:
+                raise UserError(
+                    "logger is wandb, which is not installed: pip install wandb, or set logger=tensorboard."
+                ) from error
+            self.wandb = wandb.init(dir=str(run), name=run.name, config=plain_config(config), resume="allow")
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Note the values of a step."""
+        self.table.add(step, values)
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
+        if self.wandb is not None:
+            self.wandb.log(dict(values), step=step)
+
+    def close(self) -> None:
+        """Finish."""
+        if self.writer is not None:
+            self.writer.close()
+        if self.wandb is not None:
+            self.wandb.finish()
 
 
 def read_losses(path: Path) -> list[dict[str, float]]:

@@ -41,6 +41,8 @@ def sample(
     """Make music for dance videos: NAME.wav, and NAME.mp4 with the video's own pictures."""
     import torch
 
+    from d2m_model.dance import has_clips
+    from d2m_model.motion import N_JOINTS
     from d2m_model.music_file import check_loudness
     from d2m_model.sampling import DanceToMusic
 
@@ -51,11 +53,17 @@ def sample(
     check_loudness(loudness)
     maker = DanceToMusic.from_pretrained(checkpoint, codec, device, overlap=overlap, batch=batch)
     visual = bool(maker.config.visual_features)
-    maker.check_inputs(visual and bool(folders), genre)
+    if not (folders and maker.config.genres and genre is None):  # a dataset's rows may tell their own
+        maker.check_inputs(visual and bool(folders), genre)
     job = _Job(maker, checkpoint, out, inputs, genre, seed, loudness, denoise, float_wav, not no_video, force)
     if maker.licence:
         typer.echo(maker.licence)
-    dances = _dances_of_dataset(folders[0], split, dancer, visual) if folders else _dances_of_videos(inputs, dancer)
+    if not folders:
+        dances = _dances_of_videos(inputs, dancer)
+    elif has_clips(folders[0]) and maker.config.motion_features in (0, N_JOINTS * 3):
+        dances = _dances_of_clips(folders[0], split, dancer, visual)
+    else:
+        dances = _dances_of_segments(folders[0], split)
     job.run(dances, batch)
     if job.failures:
         raise UserError(f"{len(job.failures)} of {job.count} failed, as said above: {', '.join(job.failures)}.")
@@ -71,12 +79,20 @@ def _dances_of_videos(paths: list[Path], dancer: int) -> Iterator[tuple[str, Loa
         yield path.stem, partial(dance_from_video, path, dancer=dancer)
 
 
-def _dances_of_dataset(folder: Path, split: str, dancer: int, visual: bool) -> Iterator[tuple[str, Loader]]:
+def _dances_of_clips(folder: Path, split: str, dancer: int, visual: bool) -> Iterator[tuple[str, Loader]]:
     from d2m_model.dance import clip_name, dance_from_clip, read_clips, read_visual
 
     seen = read_visual(folder, split) if visual else {}
     for row in read_clips(folder, split):
         yield clip_name(row), partial(dance_from_clip, row, dancer=dancer, visual=seen.get(int(row["clip_id"])))
+
+
+def _dances_of_segments(folder: Path, split: str) -> Iterator[tuple[str, Loader]]:
+    """Each segment by itself, named by its id: where there are no clips, or none with the model's skeleton."""
+    from d2m_model.dance import dance_from_segment, read_segments
+
+    for row in read_segments(folder, split):
+        yield str(row["segment_id"]), partial(dance_from_segment, row)
 
 
 class _Job:

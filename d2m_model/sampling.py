@@ -5,15 +5,14 @@
 
 `DanceToMusic` climbs it from a video (or poses) to sound. The model takes no noise, so the same dance gives the same
 music whatever the seed; on a GPU deterministic kernels are asked for. Not for where poses come from (`dance`), for how
-windows lie (`windows`), or for files (`music_file`).
+windows lie (`windows`), which codec belongs to a model (`model_codec`), or for files (`music_file`).
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from d2m_model.checkpoint import find_checkpoint, read_model
-from d2m_model.codec.files import CONFIG_FILE, WEIGHTS_FILE, fingerprint, open_codec
 from d2m_model.codec.interface import Codec, freeze
 from d2m_model.codec.jukebox import JukeboxVQVAE
-from d2m_model.config import LEVELS, ModelConfig
+from d2m_model.config import ModelConfig
 from d2m_model.d2m_gan import D2MGAN
 from d2m_model.dance import Dance, dance_from_poses, dance_from_video
+from d2m_model.model_codec import check_fit, open_codec_of
 from d2m_model.residual import fold_weight_norm
 from d2m_model.windows import (
     DEFAULT_OVERLAP,
@@ -41,11 +40,10 @@ from d2m_model.windows import (
     visual_windows,
 )
 from tiktok_dm.errors import UserError
-from tiktok_dm.schema import SEGMENT_S
+from tiktok_dm.machine import find_device
 
 DEFAULT_BATCH = 16
 _CHUNK_S = 10.0
-TRAINING_FILE = "training.json"
 
 
 @dataclass(frozen=True)
@@ -221,7 +219,7 @@ class DanceToMusic:
     ) -> None:
         config: Any = model.config
         self.config: ModelConfig = config
-        _check_pair(self.config, codec)
+        check_fit(self.config, codec)
         check_overlap(overlap)
         self.device = find_device(device)
         self.overlap = overlap
@@ -324,31 +322,38 @@ class DanceToMusic:
             dancer: which one of several, from 0 by mean visible area; unused for a `Dance`.
             visual: (windows, visual_features), for a model with visual features; `plan` tells the windows. Those of
                 the `Dance` if None.
-            genre: index, for a model with genres.
+            genre: index, for a model with genres; that of the `Dance` if None.
 
         Raises:
             UserError: nobody in the video, a dance shorter than 2 s, or inputs that do not fit the model.
             MediaError: a video that cannot be read.
         """
+        if genre is None and isinstance(dance, Dance) and self.config.genres:
+            genre = dance.genre
         own = isinstance(dance, Dance) and dance.visual is not None and bool(self.config.visual_features)
         self.check_inputs(visual is not None or own, genre)
         if isinstance(dance, np.ndarray):
             dance = dance_from_poses(dance, dancer=dancer)
         elif not isinstance(dance, Dance):
             dance = dance_from_video(dance, dancer=dancer)
-        return self._make([dance], visual, genre)[0]
+        return self._make([dance], visual, [genre])[0]
 
     def many(self, dances: Sequence[Dance], genre: int | None = None) -> list[Music]:
         """Music for several dances, their windows batched together; the same as one by one, up to rounding.
+
+        Args:
+            genre: of all; each dance's own if None.
 
         Raises:
             UserError: as for one; nothing is made then. `prepare` tells which dance it is.
         """
         seen = bool(self.config.visual_features) and all(dance.visual is not None for dance in dances)
-        self.check_inputs(seen, genre)
-        return self._make(dances, None, genre)
+        genres = [dance.genre if genre is None and self.config.genres else genre for dance in dances]
+        for one in genres:
+            self.check_inputs(seen, one)
+        return self._make(dances, None, genres)
 
-    def _make(self, dances: Sequence[Dance], visual: np.ndarray | None, genre: int | None) -> list[Music]:
+    def _make(self, dances: Sequence[Dance], visual: np.ndarray | None, genres: Sequence[int | None]) -> list[Music]:
         if not dances:
             return []
         plans, windows = zip(*(self.prepare(dance) for dance in dances), strict=True)
@@ -357,6 +362,9 @@ class DanceToMusic:
             both = zip(dances, plans, strict=True)
             rows = [visual_windows(d.visual, plan, self.config, d.name) for d, plan in both if d.visual is not None]
             visual = np.concatenate(rows)
+        genre = None
+        if self.config.genres:
+            genre = np.repeat(np.array(genres, np.int64), [len(plan.starts) for plan in plans])
         latents = self.to_latents(motion, visual, genre)
         made = []
         for dance, plan, own in zip(dances, plans, latents.split([len(p.starts) for p in plans]), strict=True):
@@ -374,87 +382,6 @@ class DanceToMusic:
                 )
             )
         return made
-
-
-def open_codec_of(folder: Path, config: ModelConfig, codec: str | Path | None = None) -> JukeboxVQVAE:
-    """The codec that belongs to a model folder: the given one, the folder's own, or the one that training recorded.
-
-    Raises:
-        UserError: none of these is there, or it is not the codec that the model was trained on.
-    """
-    recorded = _recorded_codec(folder)
-    if codec is not None:
-        path = Path(codec)
-    elif (folder / WEIGHTS_FILE).is_file() and (folder / CONFIG_FILE).is_file():
-        path = folder
-    elif recorded.get("path"):
-        path = Path(str(recorded["path"]))
-        if not path.exists():
-            raise UserError(
-                f"The model in {folder} was trained with the codec {path}, which is not there: give --codec."
-            )
-    else:
-        raise UserError(
-            f"{folder} neither holds a codec nor says which one it was trained with: give --codec, a codec folder or "
-            "JukeBox's vqvae.pth.tar (`d2m codec fetch` gets it)."
-        )
-    opened = open_codec(path, LEVELS[config.level].codec_level)
-    wanted = recorded.get("sha256")
-    if wanted and fingerprint(opened) != wanted:
-        raise UserError(
-            f"The codec in {path} is not the one that the model in {folder} was trained with "
-            f"(fingerprint {fingerprint(opened)[:12]} instead of {str(wanted)[:12]}): give --codec with the right one."
-        )
-    return opened
-
-
-def _recorded_codec(folder: Path) -> Mapping[str, Any]:
-    """The entry `codec` of a folder's `training.json` (path, sha256); empty where there is none."""
-    path = folder / TRAINING_FILE
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not valid JSON: get the checkpoint again.") from error
-    found = values.get("codec") if isinstance(values, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def _check_pair(config: ModelConfig, codec: Codec) -> None:
-    wanted = LEVELS[config.level]
-    if codec.hop != wanted.hop:
-        raise UserError(
-            f"The model is of level {config.level!r} (hop {wanted.hop}), and the codec's hop is {codec.hop}: give a "
-            "codec of the model's level."
-        )
-    if codec.latent_channels != config.latent_channels:
-        raise UserError(
-            f"The model makes latents of {config.latent_channels} channels, and the codec has {codec.latent_channels}: "
-            "give the codec that it was trained with."
-        )
-    frames = codec.n_frames(round(SEGMENT_S * codec.sample_rate))
-    if config.latent_frames != frames:
-        raise UserError(
-            f"The model makes {config.latent_frames} latent frames for {SEGMENT_S:g} s of dance, and the codec has "
-            f"{frames} in that time: music would not keep pace with the dance."
-        )
-
-
-def find_device(device: str | torch.device = "auto") -> torch.device:
-    """The device of that name; `auto` is a GPU where there is one.
-
-    Raises:
-        UserError: no such device on this machine.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"There is no device {str(device)!r} on this machine; give auto or cpu.") from error
-    return found
 
 
 @contextmanager

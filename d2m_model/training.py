@@ -31,12 +31,13 @@ from d2m_model.losses import AUDIO_LOSSES, ReconstructionLosses, weighted_total
 from d2m_model.mel import LogMel
 from d2m_model.run_folder import (
     LOSSES_FILE,
-    LossTable,
+    Record,
     last_checkpoint,
     read_state,
     read_training,
     write_checkpoint,
 )
+from d2m_model.schedule import rate
 from d2m_model.step import TrainingStep, gradient_norm
 from d2m_model.training_config import TrainingConfig, difference, plain_config
 from tiktok_dm.errors import UserError
@@ -420,13 +421,6 @@ class Trainer:
         self.done, self.best, self.validation = state["step"], state["best"], state["validation"]
 
 
-def rate(step: int, steps: int, schedule: str, warmup: int) -> float:
-    """Factor on the learning rates at a step (from 0): linear rise over `warmup`, then constant or half a cosine."""
-    rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
-    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))) if schedule == "cosine" else 1.0
-    return rise * fall
-
-
 def decoded_part(step: int, config: TrainingConfig) -> slice | None:
     """The latent frames that a step decodes, a function of seed and step; None for all."""
     if not config.decoded_frames:
@@ -434,41 +428,3 @@ def decoded_part(step: int, config: TrainingConfig) -> slice | None:
     room = config.model.latent_frames - config.decoded_frames
     first = int(np.random.default_rng([config.seed, 3, step]).integers(room + 1))
     return slice(first, first + config.decoded_frames)
-
-
-class Record:
-    """Where losses go: `losses.csv` always, and TensorBoard or Weights & Biases."""
-
-    def __init__(self, run: Path, config: TrainingConfig, columns: list[str], done: int) -> None:
-        run.mkdir(parents=True, exist_ok=True)
-        self.table = LossTable(run / LOSSES_FILE, columns, done)
-        self.writer: Any = None
-        self.wandb: Any = None
-        if config.logger == "tensorboard":
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=done or None)
-        elif config.logger == "wandb":
-            try:
-                import wandb  # type: ignore[import-not-found, unused-ignore]
-            except ImportError as error:
-                raise UserError(
-                    "logger is wandb, which is not installed: pip install wandb, or set logger=tensorboard."
-                ) from error
-            self.wandb = wandb.init(dir=str(run), name=run.name, config=plain_config(config), resume="allow")
-
-    def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Note the values of a step."""
-        self.table.add(step, values)
-        if self.writer is not None:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, step)
-        if self.wandb is not None:
-            self.wandb.log(dict(values), step=step)
-
-    def close(self) -> None:
-        """Finish."""
-        if self.writer is not None:
-            self.writer.close()
-        if self.wandb is not None:
-            self.wandb.finish()

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from d2m_model.config import ModelConfig
-from d2m_model.motion import N_JOINTS, at_times, check_motion, to_units
+from d2m_model.motion import at_times, check_motion, to_units
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import SEGMENT_S
 
@@ -117,10 +117,10 @@ def check_overlap(overlap: float) -> None:
 
 
 def motion_windows(poses: np.ndarray, fps: float, plan: WindowPlan, config: ModelConfig, where: str) -> np.ndarray:
-    """What the model sees in each window, float32 (windows, motion_frames, 75), in its units.
+    """What the model sees in each window, float32 (windows, motion_frames, motion_features), in its units.
 
     Args:
-        poses: one dancer's BODY_25 poses (frames, 25, 3), px.
+        poses: one dancer's BODY_25 poses (frames, 25, 3), px, or the rows of another skeleton (frames, features).
         fps: poses a second.
         plan: the windows.
         config: of the model: frames per window and units.
@@ -129,14 +129,19 @@ def motion_windows(poses: np.ndarray, fps: float, plan: WindowPlan, config: Mode
     Raises:
         UserError: poses that are not finite, or a model of another skeleton.
     """
-    if config.motion_features != N_JOINTS * 3:
-        raise UserError(
-            f"This model takes {config.motion_features} numbers a pose, not BODY_25's 75: cut its windows yourself and "
-            "give them to MotionToLatents."
-        )
     within_s = np.arange(config.motion_frames) * (SEGMENT_S / config.motion_frames)
-    times_s = plan.starts_s[:, None] + within_s
-    motion = at_times(poses, fps, times_s.ravel()).reshape(len(plan.starts), config.motion_frames, -1)
+    times_s = (plan.starts_s[:, None] + within_s).ravel()
+    if poses.ndim == 2:
+        # Rotations are not to be mixed: the frame nearest in time, which in a segment of its own is that very frame.
+        moments = poses[np.clip(np.round(times_s * fps).astype(int), 0, len(poses) - 1)]
+    else:
+        moments = at_times(poses, fps, times_s).reshape(len(times_s), -1)
+    if moments.shape[1] != config.motion_features:
+        raise UserError(
+            f"This model takes {config.motion_features} numbers a pose, and those of {where} are {moments.shape[1]}: "
+            "sample a dataset of the skeleton that it was trained on."
+        )
+    motion = moments.reshape(len(plan.starts), config.motion_frames, -1)
     return to_units(check_motion(motion, config.motion_frames, config.motion_features, where), config.motion_units)
 
 

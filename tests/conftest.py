@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from browser import headless_chromium
+from google_drive import Drive, google_drive
 
 
 def _shared_data() -> Path | None:
@@ -21,3 +25,28 @@ def shared_data() -> Path:
     if path is None:
         pytest.skip("real footage is absent: set TIKTOK_DM_TEST_DATA to the folder that holds clips/ and compilations/")
     return path
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A browser of the module's own."""
+    with headless_chromium(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def drive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Drive]:
+    """What stands in the place of Google Drive."""
+    with google_drive(monkeypatch) as drive:
+        yield drive
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """torch on one thread, for a module's networks."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import datetime
-import threading
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import openpyxl
 import pandas as pd
@@ -529,71 +526,31 @@ def test_annotations_are_not_overwritten_unasked(tmp_path, release):
 # ------------------------------------------------------------------------------------------- fetching
 
 
-@pytest.fixture
-def drive(monkeypatch):
-    """Google Drive as a server on loopback: requests of gdown's session go there instead, path and query kept.
-
-    Set `drive.answer` to (status, headers, body); `drive.asked` holds the addresses that were asked for.
-    """
-    import requests
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            status, headers, body = server.answer
-            self.send_response(status)
-            for name, value in {"Content-Type": "text/html", "Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.asked = []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    send = requests.adapters.HTTPAdapter.send
-
-    def redirected(self, request, **options):
-        server.asked.append(request.url)
-        request.url = urlsplit(request.url)._replace(scheme="http", netloc=f"127.0.0.1:{server.server_port}").geturl()
-        return send(self, request, **{**options, "proxies": {}})
-
-    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", redirected)
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
 BY_HAND = (
     rf"open https://drive.google.com/file/d/{AUTHORS_FILE_ID}/view in a browser, save the file, and give it to "
     r"`tiktok-dm annotations import FILE --out DIR`$"
 )
 
 
-def attached(name: str) -> dict[str, str]:
-    return {"Content-Type": "application/octet-stream", "Content-Disposition": f'attachment; filename="{name}"'}
-
-
 def test_fetch_downloads_and_imports(tmp_path, drive, release):
     body = xlsx(tmp_path / "their.xlsx", [HEADER, *ROWS]).read_bytes()
-    drive.answer = (200, attached("TikTok annotations.xlsx"), body)
+    drive.share(AUTHORS_FILE_ID, "TikTok annotations.xlsx", body)
     result = fetch_annotations(tmp_path / "out", released=release, retries=0)
-    assert drive.asked == [f"https://drive.google.com/uc?id={AUTHORS_FILE_ID}"]
+    assert drive.addresses == [f"https://drive.google.com/uc?id={AUTHORS_FILE_ID}"]
     assert result.differences == []
     assert (tmp_path / "out.download" / "TikTok annotations.xlsx").read_bytes() == body
     assert len(read_annotations(tmp_path / "out").clips) == 3
 
 
 def test_fetch_takes_a_link_for_an_id(tmp_path, drive, release):
-    drive.answer = (200, attached("a.csv"), table(tmp_path / "a.csv", ROWS).read_bytes())
+    drive.share("abc_DEF-1234567890", "a.csv", table(tmp_path / "a.csv", ROWS).read_bytes())
     link = "https://drive.google.com/file/d/abc_DEF-1234567890/view?usp=sharing"
     fetch_annotations(tmp_path / "out", link, released=release, retries=0)
-    assert drive.asked == ["https://drive.google.com/uc?id=abc_DEF-1234567890"]
+    assert drive.addresses == ["https://drive.google.com/uc?id=abc_DEF-1234567890"]
 
 
 def test_a_fetched_file_that_cannot_be_imported_stays(tmp_path, drive, release):
-    drive.answer = (200, attached("a.csv"), b"clip,song,mood\n0,0,x\n")
+    drive.share(AUTHORS_FILE_ID, "a.csv", b"clip,song,mood\n0,0,x\n")
     with pytest.raises(ProblemsError, match="column 3 has no known meaning"):
         fetch_annotations(tmp_path / "out", released=release, retries=0)
     assert (tmp_path / "out.download" / "a.csv").is_file()
@@ -604,27 +561,30 @@ def test_a_fetched_file_that_cannot_be_imported_stays(tmp_path, drive, release):
     ("answer", "message"),
     [
         (
-            (200, {}, b'<html><p class="uc-error-subcaption">Too many users have viewed it</p></html>'),
+            {"name": None, "body": b'<html><p class="uc-error-subcaption">Too many users have viewed it</p></html>'},
             r"^Google Drive does not hand the file out \(it is not shared, or too many people fetched it today\): ",
         ),
         (
-            (200, {}, b"<html>Sign in</html>"),
+            {"name": None, "body": b"<html>Sign in</html>"},
             r"^Google Drive does not hand the file out \(it is not shared, or too many people fetched it today\): ",
         ),
         (
-            (404, attached("a.csv"), b"gone"),
+            {"name": "a.csv", "body": b"gone", "statuses": (404,)},
             r"^Google Drive says that the file is no longer there \(status 404\): ",
         ),
-        ((403, attached("a.csv"), b"no"), r"^Google Drive says that the file is not handed out \(status 403\): "),
         (
-            (200, {**attached("a.csv"), "Content-Length": "99"}, b"clip,song\n"),
+            {"name": "a.csv", "body": b"no", "statuses": (403,)},
+            r"^Google Drive says that the file is not handed out \(status 403\): ",
+        ),
+        (
+            {"name": "a.csv", "body": b"clip,song\n", "length": 99},
             r"^the download broke off \(.*\): ",
         ),
     ],
     ids=["quota", "sign in", "gone", "forbidden", "truncated"],
 )
 def test_what_drive_may_answer(tmp_path, drive, release, answer, message):
-    drive.answer = answer
+    drive.share(AUTHORS_FILE_ID, **answer)
     with pytest.raises(UserError, match=message + BY_HAND) as caught:
         fetch_annotations(tmp_path / "out", released=release, retries=0, timeout_s=5)
     assert "\n" not in str(caught.value)
@@ -650,4 +610,4 @@ def test_fetch_refuses_before_it_downloads(tmp_path, drive, release):
         fetch_annotations(tmp_path / "out", released=release)
     with pytest.raises(UserError, match="is not the id of a Google Drive file"):
         fetch_annotations(tmp_path / "new", "../x", released=release)
-    assert drive.asked == []
+    assert drive.addresses == []

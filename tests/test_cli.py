@@ -89,6 +89,25 @@ def test_split_writes_whole_songs(tmp_path: Path) -> None:
     assert run("split", tmp_path / "films", "--audit").returncode == 0
 
 
+def test_the_help_of_a_build_groups_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    panels: dict[str, list[str]] = {}
+    for line in run("build", "--help").stdout.splitlines():
+        if line.startswith("╭─"):
+            rows = panels.setdefault(line.strip("╭─╮ "), [])
+        elif line.startswith("│ --"):
+            rows.append(line.split()[1])
+    assert {name: " ".join(options) for name, options in panels.items()} == {
+        "Arguments": "",
+        "Options": "--out --splits --seed --only --max-height --dry-run --json --help",
+        "Sources": "--media --dataset --annotations --demo --clips --songs",
+        "Downloads": "--max-gigabytes --max-hours --pause --retries --retry-gone --cookies --cookies-from-browser",
+        "Poses and visual features": "--pose --visual --visual-weights --visual-flow --device",
+        "AIST++ (--dataset aist++)": "--camera --skip-ignored --segments-only --genre-order",
+        "Machine": "--workers --executor --ray-address --keep-work",
+    }
+
+
 def test_version() -> None:
     from tiktok_dm import __version__
 

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-
-sys.path.insert(0, str(Path(__file__).parent / "pipeline"))
 from export_factory import META, make_items, pictures, private_cache
 
 from tiktok_dm import reading

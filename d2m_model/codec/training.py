@@ -1,20 +1,13 @@
-"""Training one level of a codec: the loop, its checkpoints, and what is written beside them.
-
-    RUN/config.yaml   what the run was told; another configuration does not continue it
-    RUN/last/         the codec, training.json and state.pt: where a continuation starts
-    RUN/best/         the codec with the least validation loss, and training.json; without `init` its latent is
-                      scaled by a power of two to a standard deviation of about 1, which changes nothing it gives back
-    RUN/losses.csv    training and validation, and the same as events in RUN/tensorboard/
+"""Training one level of a codec: the loop and its checkpoints.
 
 A step is a function of the state and its number: crops, restarts and learning rate are drawn from seed and step, so a
-run that was killed and continued gives the numbers of one that was not. Not for the model's training.
+run that was killed and continued gives the numbers of one that was not. Not for what is minimised (`losses`), nor for
+the rest of the run's folder (`run_folder`).
 """
 
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import json
 import math
 from pathlib import Path
@@ -22,25 +15,22 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from d2m_model.atomic import new_folder, recover, write_file
 from d2m_model.codec.ema_codebook import EmaCodebook
 from d2m_model.codec.files import open_codec, write_codec
-from d2m_model.codec.guide import LoudnessGuide
-from d2m_model.codec.interface import straight_through
 from d2m_model.codec.jukebox import JukeboxConfig, JukeboxVQVAE
+from d2m_model.codec.losses import LOSSES, CodecLosses
 from d2m_model.codec.quality import code_use, describe, measure, quality_json
-from d2m_model.codec.spectral import SpectralLoss
-from d2m_model.codec.training_config import CodecTrainingConfig, difference, plain_config
+from d2m_model.codec.run_folder import Record, belongs, claim
+from d2m_model.codec.training_config import CodecTrainingConfig
 from d2m_model.codec.training_data import Crops, Sound, fingerprint, hold_out, read_sounds
 from d2m_model.config import LEVELS
+from d2m_model.schedule import rate
 from tiktok_dm.errors import UserError, is_no_room
 
-STATE_FILE, TRAINING_FILE, CONFIG_FILE, LOSSES_FILE = "state.pt", "training.json", "config.yaml", "losses.csv"
-LOSSES = ("waveform", "spectral", "commitment", "guide")
-COLUMNS = ("step", "split", "learning_rate", "total", *LOSSES, "code_use", "perplexity", "latent_std", "restarted")
+STATE_FILE, TRAINING_FILE = "state.pt", "training.json"
 
 # The code-book starts from the encoder's output on so many latents for each code, where the audio gives them.
 _LATENTS_PER_CODE = 4
@@ -68,55 +58,6 @@ class Silence:
         pass
 
 
-class CodecLosses(nn.Module):
-    """A codec and its losses, as one module for a launcher to wrap.
-
-    Args:
-        codec: the one that is trained.
-        config: kind of waveform loss, and FFT sizes.
-    """
-
-    def __init__(self, codec: JukeboxVQVAE, config: CodecTrainingConfig) -> None:
-        super().__init__()
-        self.codec = codec
-        self.spectral = SpectralLoss(config.ffts) if config.ffts and config.spectral_weight else None
-        self.waveform = functional.l1_loss if config.waveform == "l1" else functional.mse_loss
-        self.weights = {name: getattr(config, f"{name}_weight") for name in LOSSES}
-        self.guided = config.guided_channels
-        self.guide: LoudnessGuide | None = None
-        if self.guided:
-            self.guide = LoudnessGuide(self.guided, codec.hop, codec.sample_rate, config.guide_scale)
-
-    def forward(self, audio: Tensor, quantise: bool = True) -> dict[str, Tensor]:
-        """Scalars `waveform`, `spectral`, `commitment`, `guide`, `total`; `latent` (n, channels), `codes` (n,).
-
-        `commitment` is the mean squared distance of the latent to its code-book row (van den Oord et al. 2017, eq. 3),
-        `guide` that of the guided channels to the loudness they are to tell.
-
-        Args:
-            audio: (batch, 1, whole latent frames).
-            quantise: whether the latent goes through the code-book.
-        """
-        latent = self.codec.encode(audio)
-        out: dict[str, Tensor] = {}
-        if quantise:
-            codes, rows = self.codec.quantise(latent)
-            out["commitment"] = functional.mse_loss(latent.float(), rows.float())
-            out["codes"] = codes.flatten()
-            again = self.codec.decode(straight_through(latent, rows))
-        else:
-            again = self.codec.decode(latent)
-        out["latent"] = latent.detach().float().transpose(1, 2).reshape(-1, latent.shape[1])
-        if self.guide is not None:
-            out["guide"] = functional.mse_loss(latent[:, : self.guided].float(), self.guide(audio))
-        out["waveform"] = self.waveform(again.float(), audio)
-        if self.spectral is not None:
-            out["spectral"] = self.spectral(again[:, 0], audio[:, 0])
-        parts = [weight * out[name] for name, weight in self.weights.items() if weight and name in out]
-        out["total"] = torch.stack(parts).sum()
-        return out
-
-
 def train_codec(config: CodecTrainingConfig, progress: Progress | None = None) -> Path:
     """Train a codec, or go on where the run's folder ends; returns the folder.
 
@@ -126,7 +67,7 @@ def train_codec(config: CodecTrainingConfig, progress: Progress | None = None) -
     progress = progress or Silence()
     out = Path(config.out)
     # The folder is looked at before the audio is read: a mistake should not take minutes to be told.
-    started = _belongs(out, config)
+    started = belongs(out, config)
     progress.say(f"reading {config.audio}")
     sounds = read_sounds(config.audio)
     seconds = sum(len(sound.samples) for sound in sounds) / 22050
@@ -147,37 +88,6 @@ def train_codec(config: CodecTrainingConfig, progress: Progress | None = None) -
         raise
     finally:
         run.close()
-
-
-def _belongs(out: Path, config: CodecTrainingConfig) -> bool:
-    """Whether the folder holds this very run already; one that holds something else is an error."""
-    import yaml
-
-    path = out / CONFIG_FILE
-    if path.is_file():
-        try:
-            old = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UserError(f"{path} cannot be read, so it is not known which run {out} holds.") from error
-        changed = difference(old if isinstance(old, dict) else {}, config)
-        if changed:
-            raise UserError(f"{out} holds a run of another configuration ({changed}); give another out=FOLDER.")
-        return True
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists already and holds no codec training; give another out=FOLDER.")
-    return False
-
-
-def _claim(out: Path, config: CodecTrainingConfig) -> None:
-    """Make the folder this run's: its configuration is written down."""
-    import yaml
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(plain_config(config), sort_keys=False, width=120)
-        write_file(out / CONFIG_FILE, text.encode())
-    except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror or error}.") from error
 
 
 class _Run:
@@ -202,7 +112,7 @@ class _Run:
         self.latent_std = 1.0
         self.validation: dict[str, float] = {}
         self.sounds = train
-        self.writer: Any = None
+        self.record: Record | None = None
 
     def begin(self, started: bool) -> None:
         """Make networks and optimiser, new or out of the last checkpoint."""
@@ -251,8 +161,8 @@ class _Run:
         if resumes:
             self._load(last, optimiser)
         self.ema.to(self.fabric.device)
-        _claim(self.out, config)
-        self._open_logs()
+        claim(self.out, config)
+        self.record = Record(self.out, config.logger, self.step)
 
     def _load(self, last: Path, optimiser: torch.optim.Optimizer) -> None:
         try:
@@ -297,9 +207,9 @@ class _Run:
     def _one_step(self) -> dict[str, Any]:
         """One update; the losses, and what the code-book did."""
         config, step = self.config, self.step
-        rate = config.learning_rate * _rate(config, step)
+        learning_rate = config.learning_rate * rate(step, config.steps, config.schedule, config.warmup)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate
         if not self.quantising and step >= config.quantise_from:
             self._start_codebook()
         audio = torch.from_numpy(self.crops.at(step)).to(self.fabric.device)
@@ -320,7 +230,7 @@ class _Run:
         self.step = step + 1
         return {
             **{name: value.detach() for name, value in out.items()},
-            "learning_rate": rate,
+            "learning_rate": learning_rate,
             "restarted": restarted,
         }
 
@@ -378,7 +288,7 @@ class _Run:
         self.latent_std = float(torch.cat(latents).std(correction=0))
         self.validation = {"step": self.step, **sums, "code_use": used, "perplexity": perplexity}
         self.validation["latent_std"] = self.latent_std
-        self._row("validation", self.validation)
+        self._note("validation", self.validation)
         if self.quantising and sums["total"] < self.best:
             self._keep_best(sums["total"])
 
@@ -449,25 +359,6 @@ class _Run:
             f"{describe(mean)}"
         )
 
-    # ------------------------------------------------------------------------------------------------------- logs
-
-    def _open_logs(self) -> None:
-        """The losses up to the checkpoint stay; those after it will be computed again."""
-        path, kept = self.out / LOSSES_FILE, [list(COLUMNS)]
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-            kept += [
-                [row.get(name) or "" for name in COLUMNS] for row in rows if int(row.get("step") or 0) <= self.step
-            ]
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(kept)
-        write_file(path, text.getvalue().encode())
-        if self.config.logger == "tensorboard":
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.step + 1)
-
     def _log(self, out: dict[str, Any]) -> dict[str, float]:
         values = {name: float(out[name]) for name in ("total", *LOSSES, "learning_rate", "restarted") if name in out}
         values["latent_std"] = float(out["latent"].std(correction=0))
@@ -475,29 +366,16 @@ class _Run:
             counts = self.ema.counts.cpu().numpy()
             values["perplexity"] = code_use(counts)[1]
             values["code_use"] = len(out["codes"].unique()) / self.codec.n_codes
-        self._row("train", {"step": self.step, **values})
+        self._note("train", values)
         return values
 
-    def _row(self, split: str, values: dict[str, float]) -> None:
-        with (self.out / LOSSES_FILE).open("a", encoding="utf-8", newline="") as file:
-            cells = [split if name == "split" else values.get(name, "") for name in COLUMNS]
-            csv.writer(file, lineterminator="\n").writerow(cells)
-        if self.writer is not None:
-            for name, value in values.items():
-                if name != "step":
-                    self.writer.add_scalar(f"{split}/{name}", value, self.step)
+    def _note(self, split: str, values: dict[str, float]) -> None:
+        assert self.record is not None
+        self.record.add(split, self.step, values)
 
     def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
-
-
-def _rate(config: CodecTrainingConfig, step: int) -> float:
-    """Factor on the learning rate in a step, from 0."""
-    factor = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    if config.schedule == "cosine":
-        factor *= 0.5 * (1 + math.cos(math.pi * step / config.steps))
-    return factor
+        if self.record is not None:
+            self.record.close()
 
 
 @torch.no_grad()

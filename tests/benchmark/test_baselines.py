@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 import soundfile
 import typer
+from export_factory import META, make_items
 from typer.testing import CliRunner
 
-from tests.pipeline.export_factory import META, make_items
 from tiktok_dm.benchmark import baselines as b
 from tiktok_dm.benchmark import baselines_cli, codec_round_trip
+from tiktok_dm.benchmark.baseline_folders import make_baselines
 from tiktok_dm.benchmark.codec_round_trip import AAC, CodecRoundTrip, open_codec
 from tiktok_dm.benchmark.metronome import click_track
 from tiktok_dm.benchmark.motion_neighbour import DIM, LAGS_S, motion_descriptor, nearest_by_motion
-from tiktok_dm.benchmark.pairs import Item
+from tiktok_dm.benchmark.reference import Item
 from tiktok_dm.errors import UserError
 from tiktok_dm.media import encode_audio
 from tiktok_dm.pipeline.export import export
@@ -344,7 +345,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     ],
 )
 def test_the_folders(dataset: Path, tmp_path: Path, config: str, ids: dict[str, float]) -> None:
-    names = b.make_baselines(dataset, tmp_path / "out", config=config, codec=AAC(32), seed=5)
+    names = make_baselines(dataset, tmp_path / "out", config=config, codec=AAC(32), seed=5)
     assert names == list(b.TITLES)
     files = contents(tmp_path / "out")
     assert set(files) == {f"{name}/{file}" for name in names for file in ["baseline.json", *(f"{k}.wav" for k in ids)]}
@@ -367,7 +368,7 @@ def test_the_folders(dataset: Path, tmp_path: Path, config: str, ids: dict[str, 
     assert about["metronome_true_tempo"]["clips"][next(iter(ids))]["bpm"] == 104
     assert "AAC-LC 32 kbit/s" in about["ground_truth_codec"]["parameters"]["codec"]
     again = tmp_path / "again"
-    b.make_baselines(dataset, again, config=config, codec=AAC(32), seed=5)
+    make_baselines(dataset, again, config=config, codec=AAC(32), seed=5)
     assert contents(again) == files
 
 
@@ -396,15 +397,15 @@ def test_what_cannot_be_made(dataset: Path, tmp_path: Path, monkeypatch: pytest.
         (dataset, {"config": "songs"}, "no configuration"),
     ):
         with pytest.raises(UserError, match=words):
-            b.make_baselines(folder, tmp_path / "none", **more)  # type: ignore[arg-type]
+            make_baselines(folder, tmp_path / "none", **more)  # type: ignore[arg-type]
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="exists already"):
-        b.make_baselines(dataset, tmp_path / "file")
+        make_baselines(dataset, tmp_path / "file")
 
     def broken(*_: object) -> np.ndarray:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(b, "pink_noise", broken)
     with pytest.raises(UserError, match="No space left"):
-        b.make_baselines(dataset, tmp_path / "none")
+        make_baselines(dataset, tmp_path / "none")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]

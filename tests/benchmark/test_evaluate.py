@@ -15,7 +15,8 @@ from tiktok_dm import cli
 from tiktok_dm.benchmark import breakdown, clip_features, metronome
 from tiktok_dm.benchmark.clip_features import FeatureCache, measure_all
 from tiktok_dm.benchmark.definitions import METRICS
-from tiktok_dm.benchmark.evaluate import EvaluateOptions, compare, evaluate
+from tiktok_dm.benchmark.evaluate import EvaluateOptions, evaluate
+from tiktok_dm.benchmark.evaluation import compare
 from tiktok_dm.benchmark.genre import Prediction
 from tiktok_dm.benchmark.training import read_genres
 from tiktok_dm.errors import ProblemsError, UserError

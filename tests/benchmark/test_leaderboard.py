@@ -17,11 +17,13 @@ from typer.testing import CliRunner
 from tiktok_dm.benchmark import intervals, leaderboard
 from tiktok_dm.benchmark.baselines import TITLES
 from tiktok_dm.benchmark.definitions import METRICS, METRICS_VERSION, SETS
-from tiktok_dm.benchmark.evaluate import EvaluateOptions, Evaluation, evaluate
+from tiktok_dm.benchmark.evaluate import EvaluateOptions, evaluate
+from tiktok_dm.benchmark.evaluation import Evaluation
 from tiktok_dm.benchmark.intervals import Score
-from tiktok_dm.benchmark.leaderboard import Board, BoardOptions, build, over_seeds
+from tiktok_dm.benchmark.leaderboard import Board, BoardOptions, build
 from tiktok_dm.benchmark.leaderboard_page import groups
 from tiktok_dm.benchmark.published import PUBLISHED, WARNING
+from tiktok_dm.benchmark.seeds import over_seeds
 from tiktok_dm.cli import app
 from tiktok_dm.errors import UserError
 

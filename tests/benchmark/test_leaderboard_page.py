@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmark_sets import write_wav
+from browser import ENTER, loaded, troubles
 
 from tiktok_dm.benchmark.leaderboard_page import cell, markdown, number, page, scale
 from tiktok_dm.benchmark.published import PUBLISHED, WARNING
@@ -143,34 +142,6 @@ def test_no_word_of_the_page_asks_for_anything_from_elsewhere() -> None:
 
 
 @pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("Chromium is absent: install it (apt-get install chromium chromium-driver) for the browser tests")
-    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
-    options = selenium.ChromeOptions()
-    options.binary_location = program
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--window-size=1280,1000",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
-    browser.set_script_timeout(30)
-    yield browser
-    browser.quit()
-
-
-@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     place = folder / "audio" / "submissions" / "good" / "2"
@@ -204,7 +175,7 @@ def test_columns_are_sorted_by_click_and_by_key(shown: Any) -> None:
     assert order(shown) == ["ground truth", "good 2", "example 1.0", "metronome at 120 bpm", "silence"]
     assert head(shown, 3).get_attribute("aria-sort") == "ascending"
     assert head(shown, 2).get_attribute("aria-sort") is None
-    kad.send_keys("\ue007")
+    kad.send_keys(ENTER)
     assert order(shown) == ["silence", "metronome at 120 bpm", "example 1.0", "good 2", "ground truth"]
     assert shown.execute_script("return document.querySelector('#said').textContent") == "Sorted by kad, descending."
     head(shown, 2).find_element("tag name", "button").send_keys(" ")
@@ -308,9 +279,8 @@ def test_published_numbers_stand_apart_and_say_so(shown: Any) -> None:
 
 
 def test_nothing_is_fetched_and_nothing_complains(shown: Any) -> None:
-    loaded = shown.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
-    assert all(name.startswith("file:") for name in loaded)
-    assert [line for line in shown.get_log("browser") if line["level"] == "SEVERE"] == []
+    assert all(name.startswith("file:") for name in loaded(shown))
+    assert troubles(shown) == []
     assert shown.execute_script("return document.querySelectorAll('#cards img, #refused img').length") == 0
 
 

@@ -10,7 +10,7 @@ from benchmark_sets import CLIPS, beat_times, clip_sounds, write_dataset, write_
 
 from tiktok_dm.benchmark import pairs
 from tiktok_dm.benchmark.evaluate import EvaluateOptions, evaluate
-from tiktok_dm.benchmark.pairs import Item, Reference
+from tiktok_dm.benchmark.reference import Item, Reference
 from tiktok_dm.errors import ProblemsError, UserError
 
 RATE = 22_050

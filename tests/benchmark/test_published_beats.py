@@ -16,7 +16,7 @@ from tiktok_dm.benchmark import clip_features
 from tiktok_dm.benchmark import published_beats as beats
 from tiktok_dm.benchmark.clip_features import FeatureCache
 from tiktok_dm.benchmark.evaluate import EvaluateOptions, evaluate
-from tiktok_dm.benchmark.pairs import Item, Reference
+from tiktok_dm.benchmark.reference import Item, Reference
 
 RATE = 22_050
 

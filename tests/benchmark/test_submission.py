@@ -16,14 +16,16 @@ import numpy as np
 import pytest
 import soundfile
 from benchmark_sets import write_wav
+from http_server import Page, serve
 from submission_sets import FIELDS, TEST, demo, edit, fill, music, submission, tune
 from typer.testing import CliRunner
 
-from tests.pipeline.http_server import Page, serve
 from tiktok_dm.benchmark import submission_check, submission_files
-from tiktok_dm.benchmark.baselines import make_baselines
+from tiktok_dm.benchmark.baseline_folders import make_baselines
 from tiktok_dm.benchmark.open_benchmark import OpenBenchmark, identity, open_benchmark
-from tiktok_dm.benchmark.submission import CARD, MANIFEST, read_card, read_manifest
+from tiktok_dm.benchmark.submission import CARD
+from tiktok_dm.benchmark.submission_card import read_card
+from tiktok_dm.benchmark.submission_manifest import MANIFEST, read_manifest
 from tiktok_dm.benchmark.submission_new import new, seed_folders
 from tiktok_dm.cli import app
 from tiktok_dm.errors import ProblemsError, UserError
@@ -369,7 +371,7 @@ def busy(seconds: float, seed: int) -> np.ndarray:
 
 def test_known_music_is_found_by_fingerprint_also_when_it_is_other_and_softer() -> None:
     from tiktok_dm.benchmark.open_benchmark import KnownMusic
-    from tiktok_dm.benchmark.pairs import Item
+    from tiktok_dm.benchmark.reference import Item
 
     one, other = busy(8, 1), busy(8, 2)
     known = KnownMusic([Item("clip_000001", one), Item("clip_000009", other)], {"clip_000001"})

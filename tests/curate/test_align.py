@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tiktok_dm.curate.align import AlignmentModel, ClipFact, VideoEvidence, _Lattice, align, log_evidence
+from tiktok_dm.curate.align import align, log_evidence
+from tiktok_dm.curate.alignment_lattice import Lattice
+from tiktok_dm.curate.alignment_model import AlignmentModel, ClipFact, VideoEvidence
 
 # Boundaries of a video of five clips without gaps: 11, 9, 7, 13 and 9 s long.
 CUTS = [0.0, 11.0, 20.0, 27.0, 40.0, 49.0]
@@ -188,7 +190,7 @@ def test_the_recursion_sums_over_all_layouts() -> None:
         rejected_confidence=np.array([0.8]),
     )
     facts = [ClipFact(0, 1), ClipFact(0, 1), ClipFact(0, 0)]
-    lattice = _Lattice(seen, facts, model)
+    lattice = Lattice(seen, facts, model)
     t, n = lattice.t, len(lattice.t)
     arrive, passed = lattice.weights((0.0, 1.0), model.missed)
     density = [{(a, b): d for a, b, d in zip(p.start, p.end, p.log_density, strict=True)} for p in lattice.pairs]

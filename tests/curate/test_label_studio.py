@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 
 from tiktok_dm.annotations import read_annotations, typed, write_annotations
 from tiktok_dm.cli import app
-from tiktok_dm.curate.exchange import Film, TimedClip, apply_regions, export_annotations, films_of, import_regions
+from tiktok_dm.curate.exchange import Film, TimedClip
+from tiktok_dm.curate.exchange_home import apply_regions, import_regions
+from tiktok_dm.curate.exchange_out import export_annotations, films_of
 from tiktok_dm.curate.label_studio import LABEL_CONFIG, read_label_studio, task_of
 from tiktok_dm.curate.proposals import read_proposals
 from tiktok_dm.errors import ProblemsError, UserError
@@ -329,6 +331,12 @@ def test_a_result_that_breaks_a_rule_is_not_written(folder, tmp_path):
             '[{"id": 4, "data": {"compilation_id": 0, "fps": 30}, "annotations": [{"result": [{"id": "a", "type": '
             '"timelinelabels", "value": {"timelinelabels": ["clip"], "ranges": [{"begin": 3}]}}]}]}]',
             "task 4: is not laid out as expected",
+        ),
+        ('[{"data": []}]', "task 1: is not laid out as expected"),
+        ('[{"data": {"compilation_id": 0, "fps": "1/0"}}]', "task 1: is not laid out as expected"),
+        (
+            '[{"data": {"compilation_id": 0, "fps": 30}, "annotations": [{"result": ["clip"]}]}]',
+            "task 1: is not laid out as expected",
         ),
     ],
 )

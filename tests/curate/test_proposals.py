@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -128,6 +129,14 @@ def test_problems_are_named_with_file_line_and_column(tmp_path: Path) -> None:
     ]
     with pytest.raises(UserError, match="is not a folder"):
         read_proposals(tmp_path / "nowhere")
+
+
+def test_a_work_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
+    write_proposals(small(tmp_path / "p"))
+    shutil.rmtree(tmp_path / "p.work")
+    (tmp_path / "p.work").write_text("mine")
+    with pytest.raises(UserError, match=r"p\.work cannot be written \(File exists\): give a folder"):
+        read_proposals(tmp_path / "p")
 
 
 def test_a_rejected_clip_keeps_its_id(tmp_path: Path) -> None:

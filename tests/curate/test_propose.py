@@ -176,6 +176,16 @@ def test_nothing_to_propose_is_one_sentence_and_writes_nothing(tmp_path: Path) -
     assert not (tmp_path / "p").exists()
 
 
+def test_a_folder_that_cannot_be_is_told_before_the_work(demo: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    video = demo / "media" / "compilation_0.mp4"
+    with pytest.raises(UserError, match="file is a file: give a folder"):
+        propose([video], tmp_path / "file", dancers=False)
+    with pytest.raises(UserError, match=r"file/p\.work cannot be made \(Not a directory\): give a place"):
+        propose([video], tmp_path / "file" / "p", dancers=False)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_two_files_of_one_name(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -220,7 +230,7 @@ def test_a_folder_that_was_edited_by_hand_meanwhile(
 ) -> None:
     out = tmp_path / "p"
     propose([demo / "media" / "compilation_0.mp4"], out, dancers=False)
-    from tiktok_dm.curate import propose as module
+    from tiktok_dm.curate import clip_songs as module
 
     group = module.group_songs
 

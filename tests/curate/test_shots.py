@@ -16,8 +16,7 @@ import pytest
 
 from tiktok_dm.curate.cards import Content, judge
 from tiktok_dm.curate.scan import scan
-from tiktok_dm.curate.shots import Shot, find_shots
-from tiktok_dm.curate.transitions import Boundary
+from tiktok_dm.curate.shots import Boundary, Shot, find_shots
 
 
 def found_in(path: Path, work: Path) -> tuple[list[Shot], list[Boundary]]:

@@ -11,8 +11,9 @@ import soxr
 
 from tiktok_dm.curate import song_sketch
 from tiktok_dm.curate.song_groups import group_songs
-from tiktok_dm.curate.song_sketch import FRAME_RATE, unit_frames
-from tiktok_dm.curate.songs import DOUBTFUL, USED, SameSong, SongIndex, SongSketch, overlay, sketch
+from tiktok_dm.curate.song_overlay import overlay
+from tiktok_dm.curate.song_sketch import FRAME_RATE, SongSketch, sketch, unit_frames
+from tiktok_dm.curate.songs import DOUBTFUL, USED, SameSong, SongIndex
 from tiktok_dm.errors import UserError
 from tiktok_dm.media import read_audio
 from tiktok_dm.synthetic.music import render_song

@@ -14,20 +14,11 @@ from typer.testing import CliRunner
 
 from tiktok_dm.annotations import read_annotations
 from tiktok_dm.cli import app
-from tiktok_dm.curate import sound_audit
-from tiktok_dm.curate.sound_audit import (
-    MOVING,
-    STILL,
-    ClipSource,
-    Evidence,
-    audit_sound,
-    compare,
-    evidence_of,
-    listen,
-    picture_track,
-    same_pictures,
-    sources_of_media,
-)
+from tiktok_dm.curate import audit_evidence
+from tiktok_dm.curate.audit_evidence import ClipSource, Evidence, evidence_of, listen, picture_track
+from tiktok_dm.curate.audit_matches import MOVING, STILL, compare, same_pictures
+from tiktok_dm.curate.audit_sources import sources_of_media
+from tiktok_dm.curate.sound_audit import SoundAudit, audit_sound
 from tiktok_dm.errors import UserError
 
 
@@ -37,7 +28,7 @@ def leaks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def audit(leaks: Path) -> sound_audit.SoundAudit:
+def audit(leaks: Path) -> SoundAudit:
     return audit_sound(read_annotations(leaks / "annotations"), media=leaks / "media")
 
 
@@ -156,7 +147,9 @@ def test_a_built_dataset_is_audited_alike(leaks, audit, tmp_path):
 
 def test_a_second_audit_decodes_nothing_and_says_the_same(leaks, audit, monkeypatch):
     seen = []
-    monkeypatch.setattr(sound_audit, "evidence_of", lambda source: seen.append(source.clip_id) or evidence_of(source))
+    monkeypatch.setattr(
+        audit_evidence, "evidence_of", lambda source: seen.append(source.clip_id) or evidence_of(source)
+    )
     again = audit_sound(read_annotations(leaks / "annotations"), media=leaks / "media")
     assert again == audit
     assert seen == [10]  # the one without sound has nothing to keep

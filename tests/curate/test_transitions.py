@@ -11,14 +11,8 @@ import pytest
 from tiktok_dm.curate.cards import unexplained
 from tiktok_dm.curate.music_changes import features, runs_on
 from tiktok_dm.curate.scan import Scan
-from tiktok_dm.curate.transitions import (
-    TILE,
-    Candidate,
-    changes,
-    evidence,
-    find_candidates,
-    picture_odds,
-)
+from tiktok_dm.curate.transition_evidence import evidence, picture_odds
+from tiktok_dm.curate.transitions import TILE, Candidate, changes, find_candidates
 from tiktok_dm.media import Probe
 from tiktok_dm.schema import SAMPLE_RATE
 

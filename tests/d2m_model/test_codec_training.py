@@ -18,7 +18,9 @@ from d2m_model.codec.cli import app
 from d2m_model.codec.ema_codebook import EmaCodebook
 from d2m_model.codec.files import open_codec, write_codec
 from d2m_model.codec.jukebox import Codebook, JukeboxConfig, JukeboxVQVAE
-from d2m_model.codec.training import COLUMNS, CodecLosses, scale_latent, train_codec
+from d2m_model.codec.losses import CodecLosses
+from d2m_model.codec.run_folder import COLUMNS
+from d2m_model.codec.training import scale_latent, train_codec
 from d2m_model.codec.training_config import CodecTrainingConfig, codec_training_config, read_codec_training_config
 from d2m_model.codec.training_data import Crops, Sound, hold_out, read_sounds, to_int16
 from tiktok_dm.errors import UserError

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import av
+import export_factory
 import numpy as np
 import pytest
 import soundfile
@@ -14,17 +14,12 @@ import typer
 from sampling_factory import moving_poses, tiny_codec, tiny_config, tiny_model, write_checkpoint
 from typer.testing import CliRunner
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "pipeline")]
-
-import export_factory  # noqa: E402
-
-from d2m_model.codec.files import fingerprint  # noqa: E402
-from d2m_model.dance import Dance, dance_from_clip, dance_from_poses, dance_from_video, read_clips  # noqa: E402
-from d2m_model.sample_cli import sample  # noqa: E402
-from d2m_model.sampling import DanceToMusic  # noqa: E402
-from tiktok_dm import media  # noqa: E402
-from tiktok_dm.errors import MediaError, UserError  # noqa: E402
+from d2m_model.codec.files import fingerprint
+from d2m_model.dance import Dance, dance_from_clip, dance_from_poses, dance_from_video, read_clips
+from d2m_model.sample_cli import sample
+from d2m_model.sampling import DanceToMusic
+from tiktok_dm import media
+from tiktok_dm.errors import MediaError, UserError
 
 RATE = 22_050
 LICENCE = "For tests only, and not for sale."

@@ -27,7 +27,8 @@ from d2m_model.data import load_segments
 from d2m_model.losses import ReconstructionLosses, make_target
 from d2m_model.plot import plot, running_mean
 from d2m_model.run_folder import LossTable, read_losses
-from d2m_model.training import decoded_part, rate, train
+from d2m_model.schedule import rate
+from d2m_model.training import decoded_part, train
 from d2m_model.training_config import TrainingConfig, training_config
 from tiktok_dm.errors import UserError
 

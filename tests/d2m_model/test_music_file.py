@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,9 +11,6 @@ import numpy as np
 import pyloudnorm
 import pytest
 import soundfile
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from media_factory import click_times, clicks, film, number_of, numbered
 
 from d2m_model.music_file import denoise, metadata, set_loudness, true_peak, wav_bytes, write_film, write_wav

@@ -87,6 +87,15 @@ def write_annotations(folder: Path, clips: dict[int, tuple] = CLIPS, urls: dict[
     return folder
 
 
+def write_films(root: Path, clips: dict[int, tuple] = CLIPS) -> Path:
+    """`root/media` with two films, and `root/films` with their annotations."""
+    (root / "media").mkdir()
+    for i in (0, 1):
+        write_film(root / "media" / f"film_{i}.mp4", i)
+    write_annotations(root / "films", clips)
+    return root
+
+
 def options(root: Path, **changes: object) -> BuildOptions:
     """Build options for `root/films` and `root/media` into `root/out`, in this process."""
     given: dict = {

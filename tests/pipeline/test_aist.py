@@ -22,8 +22,9 @@ from typer.testing import CliRunner
 from tiktok_dm import schema
 from tiktok_dm.cli import app
 from tiktok_dm.errors import UserError
-from tiktok_dm.pipeline import aist
-from tiktok_dm.pipeline.aist import AistOptions, body_25_at_30_fps, build_aist, genre_of, smpl_motion
+from tiktok_dm.pipeline import segment_set
+from tiktok_dm.pipeline.aist import AistOptions, build_aist
+from tiktok_dm.pipeline.aist_clips import body_25_at_30_fps
 from tiktok_dm.pipeline.aist_layout import (
     GENRES,
     PUBLISHED_SEGMENTS,
@@ -33,6 +34,7 @@ from tiktok_dm.pipeline.aist_layout import (
     read_keypoints3d,
     read_motion,
 )
+from tiktok_dm.pipeline.aist_segments import genre_of, smpl_motion
 from tiktok_dm.pipeline.verify import verify
 from tiktok_dm.reading import decode_audio, open_dataset
 
@@ -274,7 +276,7 @@ def test_a_stopped_build_does_not_cut_again(tmp_path: Path, folder: Path, monkey
     write_dance_video(media, TRAIN[0].replace("cAll", "c01"), 130, tone(130 / 60, 300.0))
     options = AistOptions(folder, media, tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr(aist, "write_manifest", lambda *args: 1 / 0)
+        patch.setattr(segment_set, "write_manifest", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             build_aist(options)
     assert not (tmp_path / "out").exists()
@@ -305,8 +307,29 @@ def test_missing_and_broken_files_are_told_and_the_rest_is_made(tmp_path: Path, 
     }
     assert [entry["file"] for entry in result.report["broken"]] == [f"{TRAIN[1]}.pkl", "mLH4.wav"]
     told = "\n".join(result.sentences())
-    assert f"1 sequences without motion: {TRAIN[0]}" in told
+    assert f"1 sequence without motion: {TRAIN[0]}" in told
     assert "2 broken files: " in told
+
+
+def test_broken_and_missing_keypoints_cost_their_clips_alone(tmp_path: Path, folder: Path, music: Path) -> None:
+    for name in TRAIN:
+        write_dance_video(music, name.replace("cAll", "c01"), 130, tone(130 / 60, 300.0))
+    path = folder / "keypoints2d" / f"{TRAIN[0]}.pkl"
+    path.write_bytes(path.read_bytes()[:2_000])
+    (folder / "keypoints2d" / f"{TRAIN[1]}.pkl").unlink()
+    video = music / f"{TRAIN[2].replace('cAll', 'c01')}.mp4"
+    video.write_bytes(video.read_bytes()[:600])
+    result = build_aist(AistOptions(folder, music, tmp_path / "out"))
+    assert result.failed
+    assert [entry["file"] for entry in result.report["broken"]] == [path.name, video.name]
+    assert result.report["broken"][0]["reason"] == f"{path.name} is damaged or no pickle: download it again"
+    assert str(tmp_path) not in (tmp_path / "out" / "import.json").read_text()
+    assert result.report["clips_left_out"] == [
+        {"file": f"{TRAIN[1].replace('cAll', 'c01')}.mp4", "reason": "there are no keypoints2d of it"}
+    ]
+    assert result.counts["clips"] == 0
+    # Sound comes from the music where the video has none that can be read.
+    assert {split: part["segments"] for split, part in result.report["splits"].items()} == {"train": 5, "test": 4}
 
 
 class _Trap:

@@ -140,12 +140,12 @@ def test_a_second_run_changes_nothing_and_nothing_else_is_overwritten(made):
 
 
 def test_what_fails_leaves_nothing(tmp_path, monkeypatch):
-    from tiktok_dm.pipeline import demo_segments
+    from tiktok_dm.pipeline import segment_set
 
     def broken(*args):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(demo_segments, "write_manifest", broken)
+    monkeypatch.setattr(segment_set, "write_manifest", broken)
     params = SegmentSetParams(songs=2, clips=2, shortest_s=2.1, longest_s=2.2, test_share=0.5)
     with pytest.raises(RuntimeError):
         write_demo_segments(tmp_path / "set", params)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.pose.conftest import Invented, person
+from tests.pose.people_factory import Invented, person
 from tiktok_dm import media
 from tiktok_dm.errors import Filtered, UserError
 from tiktok_dm.pipeline.poses import PosesParams, best_frame, poses

@@ -18,7 +18,7 @@ from tiktok_dm import schema
 from tiktok_dm.annotations import Annotations
 from tiktok_dm.cli import app
 from tiktok_dm.errors import DiskFull, UserError
-from tiktok_dm.pipeline import preprocessed
+from tiktok_dm.pipeline import preprocessed, segment_set
 from tiktok_dm.pipeline.preprocessed import import_preprocessed
 from tiktok_dm.reading import decode_audio, open_dataset
 from tiktok_dm.released import released_annotations
@@ -394,7 +394,7 @@ def test_nothing_else_is_overwritten_and_a_full_disk_leaves_what_was(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(preprocessed, "write_manifest", full)
+        patch.setattr(segment_set, "write_manifest", full)
         with pytest.raises(DiskFull, match="no room left to write data in"):
             import_preprocessed(root, tmp_path / "out", released=few)
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
@@ -419,38 +419,12 @@ def test_roots_that_hold_nothing_of_it(tmp_path: Path, root: Path, few: Annotati
 
 def test_the_baseline_trains_on_it(tmp_path: Path, root: Path, few: Annotations) -> None:
     """Two steps of the released configuration, its sizes aside, through the command's own functions."""
-    torch = pytest.importorskip("torch")
-    from d2m_model.codec.files import write_codec
-    from d2m_model.codec.interface import freeze
-    from d2m_model.codec.jukebox import JukeboxConfig, JukeboxVQVAE
-    from d2m_model.run_folder import read_losses
-    from d2m_model.training import train
-    from d2m_model.training_config import read_training_config
+    pytest.importorskip("torch")
+    from tests.d2m_model.tiny_training import train_two_steps
 
     import_preprocessed(root, tmp_path / "out", released=few)
-    torch.manual_seed(1)
-    codec = JukeboxVQVAE(2, JukeboxConfig(width=8, depth=2, latent_channels=8, n_codes=16))
-    freeze(codec)
-    (tmp_path / "codec").mkdir()
-    write_codec(codec, tmp_path / "codec")
-    small = {
-        "dataset": tmp_path / "out",
-        "codec": tmp_path / "codec",
-        "cache": tmp_path / "cache",
-        "out": tmp_path / "run",
-        "model.latent_channels": 8,
-        "model.pose_axis": 80,
-        "model.width": 0.03125,
-        **{"batch": 2, "steps": 2, "threads": 1, "workers": 0, "validation_songs": 1, "samples": 1},
-        **{"log_every": 1, "validate_every": 2, "save_every": 2, "logger": "none", "accelerator": "cpu"},
-    }
-    config = read_training_config(
-        Path(__file__).parents[2] / "configs" / "released_tiktok_high.yaml",
-        [f"{key}={value}" for key, value in small.items()],
-    )
-    assert config.model.visual_features == 2048
-    train(config)
-    losses = read_losses(tmp_path / "run" / "losses.csv")
+    model, losses = train_two_steps("released_tiktok_high", tmp_path / "out", tmp_path)
+    assert model.visual_features == 2048
     trained = [row for row in losses if "latent" in row or "total" in row]
     assert len({row["step"] for row in losses}) >= 2
     assert trained

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import tarfile
-import threading
 import zipfile
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from google_drive import Drive
 from preprocessed_factory import write_many
 from typer.testing import CliRunner
 
@@ -46,64 +42,6 @@ def tarred(files: dict[str, bytes], mode: str = "w:gz", links: dict[str, str] | 
     return stream.getvalue()
 
 
-class Drive:
-    """Answers by id: (name, body). `cut[id]`: so many bytes are sent of the first answer, then the line breaks."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, tuple[str, bytes]] = {}
-        self.cut: dict[str, int] = {}
-        self.asked: list[tuple[str, str]] = []
-
-
-@pytest.fixture
-def drive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Drive]:
-    """Google Drive on loopback: requests of gdown's session go there instead, path and query kept."""
-    import requests
-
-    state = Drive()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            file_id = parse_qs(urlsplit(self.path).query).get("id", [""])[0]
-            asked = self.headers.get("Range", "")
-            state.asked.append((file_id, asked))
-            if file_id not in state.files:
-                self.send_response(404)
-                self.send_header("Content-Type", "application/octet-stream")
-                self.send_header("Content-Disposition", 'attachment; filename="gone"')
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            name, body = state.files[file_id]
-            match = re.fullmatch(r"bytes=(\d+)-", asked)
-            first = int(match[1]) if match else 0
-            self.send_response(206 if match else 200)
-            if match:
-                self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
-            self.send_header("Content-Type", "application/octet-stream")
-            self.send_header("Content-Disposition", f'attachment; filename="{name}"')
-            self.send_header("Content-Length", str(len(body) - first))
-            self.end_headers()
-            self.wfile.write(body[first : state.cut.pop(file_id, len(body))])
-            self.close_connection = True
-
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    send = requests.adapters.HTTPAdapter.send
-
-    def redirected(self, request, **options):
-        request.url = urlsplit(request.url)._replace(scheme="http", netloc=f"127.0.0.1:{server.server_port}").geturl()
-        return send(self, request, **{**options, "proxies": {}})
-
-    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", redirected)
-    yield state
-    server.shutdown()
-    server.server_close()
-
-
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, bytes]]:
     """The three archives of the first twelve released segments, each packed in another way."""
@@ -121,10 +59,15 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, b
     }
 
 
+def share(drive: Drive, archives: dict[str, tuple[str, bytes]]) -> None:
+    for file_id, (name, body) in archives.items():
+        drive.share(file_id, name, body)
+
+
 def test_the_command_fetches_unpacks_and_imports_and_asks_once(
     tmp_path: Path, drive: Drive, archives: dict[str, tuple[str, bytes]]
 ) -> None:
-    drive.files = archives
+    share(drive, archives)
     words = ["import-preprocessed", "--fetch", "--out", str(tmp_path / "out"), "--json", "--allow-missing"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
@@ -149,10 +92,10 @@ def test_the_command_fetches_unpacks_and_imports_and_asks_once(
 def test_a_download_that_broke_off_goes_on_where_it_was(
     tmp_path: Path, drive: Drive, archives: dict[str, tuple[str, bytes]]
 ) -> None:
-    drive.files = archives
+    share(drive, archives)
     name, body = archives[ARCHIVES["audio"]]
     assert len(body) > 2**20  # gdown writes blocks of half of that
-    drive.cut[ARCHIVES["audio"]] = 700_000
+    drive.share(ARCHIVES["audio"], name, body, send=(700_000, None))
     with pytest.raises(UserError, match=r"the download broke off .*: open https://drive.google.com/file/d/.*/audio,"):
         fetch_archives(tmp_path, retries=0, timeout_s=5)
     assert (tmp_path / "unpacked" / "motion_s2").is_dir()
@@ -170,7 +113,7 @@ def test_a_download_that_broke_off_goes_on_where_it_was(
 def test_an_archive_saved_by_hand_is_taken_and_one_that_changed_is_not(
     tmp_path: Path, drive: Drive, archives: dict[str, tuple[str, bytes]]
 ) -> None:
-    drive.files = archives
+    share(drive, archives)
     (tmp_path / "motion").mkdir()
     by_hand = tmp_path / "motion" / "download (1).zip"
     by_hand.write_bytes(archives[ARCHIVES["motion"]][1])
@@ -187,15 +130,16 @@ def test_an_archive_saved_by_hand_is_taken_and_one_that_changed_is_not(
 def test_what_is_no_archive_or_a_damaged_one_is_told(
     tmp_path: Path, drive: Drive, archives: dict[str, tuple[str, bytes]]
 ) -> None:
-    drive.files = {**archives, ARCHIVES["audio"]: ("audio.rar", b"Rar!\x1a\x07")}
+    share(drive, {**archives, ARCHIVES["audio"]: ("audio.rar", b"Rar!\x1a\x07")})
     with pytest.raises(UserError, match=r"audio\.rar is neither a zip nor a tar archive"):
         fetch_archives(tmp_path / "rar")
     body = bytearray(archives[ARCHIVES["motion"]][1])
     body[2_000] ^= 0xFF
-    drive.files = {**archives, ARCHIVES["motion"]: ("motion_s2.zip", bytes(body))}
+    share(drive, {**archives, ARCHIVES["motion"]: ("motion_s2.zip", bytes(body))})
     with pytest.raises(UserError, match=r"motion_s2\.zip is damaged \(.*\): remove it, then run the same command"):
         fetch_archives(tmp_path / "damaged")
     assert not list((tmp_path / "damaged" / "unpacked").iterdir())
+    drive.share("0123456789abcdef", "gone", b"", statuses=(404,))
     with pytest.raises(UserError, match="no longer there"):
         fetch_archives(tmp_path / "gone", ids={"motion": "0123456789abcdef"}, retries=0)
 
@@ -242,7 +186,7 @@ def test_far_too_much_is_refused_before_it_is_written(tmp_path: Path, monkeypatc
 
 
 def test_a_full_disk_while_unpacking(tmp_path: Path, drive: Drive, archives, monkeypatch: pytest.MonkeyPatch) -> None:
-    drive.files = archives
+    share(drive, archives)
 
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")

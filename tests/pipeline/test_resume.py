@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,15 @@ ARGUMENTS = ["build", "--demo", "--clips", "4", "--songs", "2", "--seed", "3"]
 
 def start(out: Path, workers: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tiktok_dm", *ARGUMENTS, "--out", str(out), "--workers", str(workers)]
-    # A process group of its own: a kill reaches the workers too, as pulling the plug would.
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A process group of its own: a kill reaches the workers too, as pulling the plug would.
+        start_new_session=True,
+        # A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 

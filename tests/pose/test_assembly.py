@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from people_factory import person
 
-from tests.pose.conftest import person
 from tiktok_dm.pose.assembly import (
     Track,
     TrackingParams,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from people_factory import Rendered
 
-from tests.pose.conftest import Rendered
 from tiktok_dm import media
 from tiktok_dm.errors import UserError
 from tiktok_dm.pose.estimator import ESTIMATORS, Estimator, Region, get_estimator

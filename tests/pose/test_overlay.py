@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from people_factory import numbered, person
 
-from tests.pose.conftest import numbered, person
 from tiktok_dm import media
 from tiktok_dm.pose.overlay import COLOURS, draw_poses, write_overlay
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from conftest import Invented, numbered, person
+from people_factory import Invented, numbered, person
 
 from tiktok_dm.pose.streaming import Clip, estimate_clips, prefetch
 from tiktok_dm.pose.tracking import estimate_poses

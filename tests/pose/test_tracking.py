@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from people_factory import Invented, numbered, person
 
-from tests.pose.conftest import Invented, numbered, person
 from tiktok_dm.pose.assembly import TrackingParams
 from tiktok_dm.pose.estimator import Estimator
 from tiktok_dm.pose.tracking import estimate_poses

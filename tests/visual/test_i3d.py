@@ -12,6 +12,8 @@ from tests.visual.visual_factory import random_i3d, write_weights
 from tiktok_dm.errors import UserError
 from tiktok_dm.visual.i3d import I3D, Mixed, SameMaxPool3d, read_i3d, same_padding
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # Output of each layer for 64 pictures of 224 px: channels, time, height, width (CVPR 2017, figure 3; the receptive
 # fields there follow from these strides).
 ENDPOINTS = {
@@ -44,11 +46,6 @@ INCEPTION = {
     "5b": (832, 256, 160, 320, 32, 128, 128),
     "5c": (832, 384, 192, 384, 48, 128, 128),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def on_meta(network: torch.nn.Module, *shape: int) -> list[tuple[str, tuple[int, ...]]]:

@@ -1,20 +1,15 @@
 """Music that knows little or nothing of the dance, for every test id: what a system has to beat, and what bounds it.
 
-One folder of wav files per baseline (22,050 Hz, mono, 16 bit, named by id, each as long as the dance), with a
-`baseline.json` that says what it is. A metric that a metronome or shuffled music wins says nothing about a system, and
-that shows only in a table that carries these rows. Everything is a function of the dataset, the options and the seed.
-Not for scoring (`evaluate`).
+A metric that a metronome or shuffled music wins says nothing about a system, and that shows only in a table that
+carries these rows. Everything is a function of the dataset, the options and the seed. Not for folders of wav files
+(`baseline_folders`), nor for scoring (`evaluate`).
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,13 +17,11 @@ import numpy as np
 from tiktok_dm.benchmark.codec_round_trip import CodecRoundTrip
 from tiktok_dm.benchmark.motion_neighbour import VERSION as MOTION_VERSION
 from tiktok_dm.benchmark.motion_neighbour import motion_descriptor, nearest_by_motion
-from tiktok_dm.benchmark.pairs import Item, read_reference
+from tiktok_dm.benchmark.reference import Item
 from tiktok_dm.errors import UserError
-from tiktok_dm.media import encode_audio
 from tiktok_dm.schema import SAMPLE_RATE
 
 VERSION = 1
-DESCRIPTION = "baseline.json"
 FIXED_BPM = 120.0
 CLICK = "1,000 Hz sine, decaying by exp(-200 t), 20 ms, peak 0.7"
 _LOUDNESS_BLOCK_S = 0.4
@@ -67,62 +60,6 @@ class Baseline:
     notes: tuple[str, ...] = ()
 
 
-def make_baselines(
-    dataset: Path,
-    out: Path,
-    *,
-    split: str = "test",
-    config: str = "clips",
-    codec: CodecRoundTrip | None = None,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[str]:
-    """Write the folders; `out` appears only when all of them are whole.
-
-    Args:
-        dataset: a built dataset.
-        out: new folder, or an empty one.
-        split: whose ids get music; music of other clips comes from this split (`shuffled`) or from train.
-        config: `clips` (ids `clip_000012`) or `segments` (published segment ids).
-        codec: of `ground_truth_codec`; without one that folder is not made.
-        seed: of everything random.
-        progress: called with files written and files in all.
-
-    Returns:
-        Names of the folders, in the order of tables.
-
-    Raises:
-        UserError: no such dataset, split or configuration; `out` is not empty, or cannot be written.
-    """
-    if not (dataset / "README.md").is_file() or not (dataset / "data").is_dir():
-        raise UserError(f"{dataset} holds no dataset: give the folder that a finished `tiktok-dm build` wrote")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists already: choose another folder, or remove it first")
-    reference = read_reference(dataset, split=split, config=config)
-    items = list(reference.items.values())
-    training = _training(dataset, config) if split != "train" else items
-    found = list(baselines(items, training, codec=codec, seed=seed, leave_out_itself=split in ("train", "all")))
-    made = {
-        "dataset": {"name": dataset.name, "export": _export(dataset), "split": split, "config": config},
-        "seed": seed,
-        "version": VERSION,
-        "sample_rate": SAMPLE_RATE,
-    }
-    with _new_folder(out) as folder:
-        total, done = len(found) * len(items), 0
-        for baseline in found:
-            (folder / baseline.name).mkdir()
-            for item in items:
-                sound = np.asarray(baseline.make(item), np.float32)
-                wav = encode_audio(sound, SAMPLE_RATE, "wav")
-                (folder / baseline.name / f"{item.id}.wav").write_bytes(wav)
-                done += 1
-                if progress is not None:
-                    progress(done, total)
-            _describe(folder / baseline.name / DESCRIPTION, baseline, made, len(items))
-    return [baseline.name for baseline in found]
-
-
 def baselines(
     items: Sequence[Item],
     training: Sequence[Item],
@@ -136,8 +73,8 @@ def baselines(
     Args:
         items: whose dance gets music.
         training: clips or segments whose music may be taken; may be empty, then `nearest_motion` is left out.
-        codec: as in `make_baselines`.
-        seed: likewise.
+        codec: of `ground_truth_codec`; without one that baseline is left out.
+        seed: of everything random.
         leave_out_itself: whether an item's own song is barred from `nearest_motion`, for items that are training ones.
     """
     yield Baseline("ground_truth", "The dance's own music, as the dataset holds it.", Item.sound)
@@ -356,7 +293,7 @@ def fit(sound: np.ndarray, samples: int, *, loop: bool = True) -> np.ndarray:
     return np.pad(sound, (0, samples - len(sound)))
 
 
-# ------------------------------------------------------------------------------------------- files
+# ------------------------------------------------------------------------------------------- small things
 
 
 def _song(item: Item) -> tuple[int, str]:
@@ -367,59 +304,3 @@ def _song(item: Item) -> tuple[int, str]:
 def _rng(seed: int, *names: str) -> np.random.Generator:
     """Random numbers of their own for each purpose and id, so that one doesn't depend on the others."""
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
-
-
-def _training(dataset: Path, config: str) -> list[Item]:
-    try:
-        return list(read_reference(dataset, split="train", config=config).items.values())
-    except UserError:
-        return []  # a dataset of test clips only
-
-
-def _export(dataset: Path) -> str | None:
-    """The content key of the dataset's export, which tells datasets apart."""
-    try:
-        return json.loads((dataset / "manifest.json").read_text(encoding="utf-8")).get("export")
-    except (OSError, ValueError):
-        return None
-
-
-def _describe(path: Path, baseline: Baseline, made: Mapping[str, Any], count: int) -> None:
-    text = {
-        "baseline": baseline.name,
-        "title": TITLES[baseline.name],
-        "what": baseline.what,
-        "parameters": dict(baseline.parameters),
-        "notes": list(baseline.notes),
-        "n": count,
-        **made,
-        "clips": {name: dict(value) for name, value in sorted(baseline.clips.items())},
-    }
-    path.write_text(json.dumps(text, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-class _new_folder:
-    """A folder to fill beside `out`, renamed to it when the block ends without an error, and removed otherwise."""
-
-    def __init__(self, out: Path) -> None:
-        self._out = out.absolute()
-
-    def __enter__(self) -> Path:
-        try:
-            self._out.parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix=f".{self._out.name}.", dir=self._out.parent))
-        except OSError as error:
-            raise UserError(f"{self._out} cannot be written: {error.strerror or error}") from error
-        return self._folder
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        try:
-            if kind is None:
-                self._folder.chmod(0o755)
-                self._folder.replace(self._out)
-            elif isinstance(error, OSError):
-                raise UserError(f"{self._out} cannot be written: {error.strerror or error}") from error
-        except OSError as broken:
-            raise UserError(f"{self._out} cannot be written: {broken.strerror or broken}") from broken
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)

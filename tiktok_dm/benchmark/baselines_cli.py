@@ -1,4 +1,4 @@
-"""The verb `tiktok-dm baselines`. Thin; see `baselines`."""
+"""The verb `tiktok-dm baselines`. Thin; see `baseline_folders`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from tiktok_dm.cli_options import Json
 
 
 def register(app: typer.Typer) -> None:
@@ -29,10 +31,11 @@ def baselines(
         ),
     ] = "aac:32",
     seed: Annotated[int, typer.Option(help="Of shuffling, phases and noise.", min=0)] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Make what every table carries: ground truth, codec, shuffled, metronomes, silence, noise, nearest by motion."""
-    from tiktok_dm.benchmark.baselines import DESCRIPTION, TITLES, make_baselines
+    from tiktok_dm.benchmark.baseline_folders import DESCRIPTION, make_baselines
+    from tiktok_dm.benchmark.baselines import TITLES
     from tiktok_dm.benchmark.codec_round_trip import open_codec
 
     shown = -1

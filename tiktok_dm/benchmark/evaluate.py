@@ -1,7 +1,8 @@
 """Score a system: its music against the reference's, clip by clip and as a whole, with intervals and all problems.
 
 Each file is decoded and measured once (`clip_features`); the metrics are functions of what was measured. Not for
-reading files (`pairs`), not for the metrics themselves, and not for printing (`evaluate_cli`).
+reading files (`pairs`), not for the metrics themselves, not for what becomes of the scores (`evaluation`), and not for
+printing (`evaluate_cli`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,11 @@ import numpy as np
 
 from tiktok_dm.benchmark import alignment, breakdown, intervals, pairs, published_beats, tracked_beats
 from tiktok_dm.benchmark.clip_features import Audio, ClipFeatures, FeatureCache, Pulse, measure_all
-from tiktok_dm.benchmark.definitions import BESIDE, METRICS, METRICS_VERSION, REFERENCE, SETS, SHUFFLED
-from tiktok_dm.benchmark.intervals import Difference, Score
-from tiktok_dm.benchmark.pairs import Finding, Item, Reference
+from tiktok_dm.benchmark.definitions import BESIDE, METRICS, REFERENCE, SHUFFLED
+from tiktok_dm.benchmark.evaluation import Evaluation
+from tiktok_dm.benchmark.intervals import Score
+from tiktok_dm.benchmark.pairs import Finding
+from tiktok_dm.benchmark.reference import Item, Reference
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import SAMPLE_RATE
 
@@ -67,61 +70,6 @@ class EvaluateOptions:
     classifier: GenreClassifier | None = None
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What a system scored.
-
-    Args:
-        reference: the reference set, in words.
-        metrics: by name, see `definitions.METRICS`; distribution metrics carry their embedding in `parameters`.
-        beside: levels to read a metric by: `*_shuffled`, `*_reference`.
-        p_values: of beat alignment, by metric: how probably chance pairs dance and music as well.
-        per_clip: one row a scored clip, in the reference's order: what is known of it, and its scores.
-        undefined: by metric, clips that its formula leaves undefined, which its mean leaves out.
-        breakdowns: kind of group, group, metric.
-        problems: everything wrong with single ids.
-        notes: what could not be computed, and what to bear in mind.
-        counts: references, scored clips, songs.
-        parameters: everything the numbers depend on.
-    """
-
-    reference: str
-    metrics: dict[str, Score]
-    beside: dict[str, Score]
-    p_values: dict[str, float]
-    per_clip: pd.DataFrame
-    undefined: dict[str, int]
-    breakdowns: dict[str, dict[str, dict[str, Score]]]
-    problems: list[Finding]
-    notes: list[str]
-    counts: dict[str, int]
-    parameters: dict[str, Any]
-    clusters: list[Any] = field(repr=False, default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON types; equal inputs and options give an equal dictionary. Numbers are rounded to nine places."""
-        return {
-            "metrics_version": METRICS_VERSION,
-            "reference": self.reference,
-            "counts": self.counts,
-            "parameters": self.parameters,
-            "metrics": {
-                name: {**_score(score), "undefined": self.undefined.get(name, 0), **_described(name)}
-                for name, score in self.metrics.items()
-            },
-            "beside": {name: _score(score) for name, score in self.beside.items()},
-            "p_values": {name: _rounded(value) for name, value in self.p_values.items()},
-            "breakdowns": {
-                kind: {
-                    label: {name: _score(score) for name, score in scores.items()} for label, scores in parts.items()
-                }
-                for kind, parts in self.breakdowns.items()
-            },
-            "problems": [{**asdict(problem), "fatal": problem.fatal} for problem in self.problems],
-            "notes": self.notes,
-        }
-
-
 def evaluate(
     reference: Path | Reference,
     generated: Path | Mapping[str, Audio],
@@ -167,34 +115,6 @@ def evaluate(
     if not items:
         raise UserError("not one generated file can be scored: see the problems named, and make the files again")
     return _Scoring(reference, items, sounds, measured, options, findings).evaluation()
-
-
-def compare(
-    a: Evaluation, b: Evaluation, *, seed: int = 0, resamples: int = intervals.RESAMPLES
-) -> dict[str, Difference]:
-    """System a less system b by metric, on the clips that both have; see `intervals.difference`.
-
-    Raises:
-        UserError: they were scored on different references, or share no clip.
-    """
-    shared = [name for name in a.per_clip["id"] if name in set(b.per_clip["id"])]
-    if a.reference != b.reference or not shared:
-        raise UserError("two systems can be compared on one reference only: score both against the same one")
-    songs = dict(zip(a.per_clip["id"], a.clusters, strict=True))
-    first, second = a.per_clip.set_index("id").loc[shared], b.per_clip.set_index("id").loc[shared]
-    found = {}
-    for name, metric in METRICS.items():
-        columns = list(metric.columns)
-        if name in a.metrics and name in b.metrics:
-            found[name] = intervals.difference(
-                first[columns].to_numpy(np.float64),
-                second[columns].to_numpy(np.float64),
-                [songs[key] for key in shared],
-                metric.statistic,
-                resamples=resamples,
-                seed=seed,
-            )
-    return found
 
 
 # ------------------------------------------------------------------------------------------- measuring
@@ -559,33 +479,4 @@ def _parameters(options: EvaluateOptions, has_songs: bool) -> dict[str, Any]:
         "alignment_smoothing_s": alignment.SMOOTHING_S,
         "short_tolerance_s": pairs.SHORT_TOLERANCE_S,
         "tools": {name: importlib.metadata.version(name) for name in ("librosa", "mir_eval", "scipy", "soxr")},
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    # What comes after depends on the processor; nothing reads it.
-    return None if value is None or not math.isfinite(value) else round(value, 9)
-
-
-def _score(score: Score) -> dict[str, Any]:
-    return {
-        "value": _rounded(score.value),
-        "low": _rounded(score.low),
-        "high": _rounded(score.high),
-        "n": score.n,
-        "songs": score.songs,
-    }
-
-
-def _described(name: str) -> dict[str, Any]:
-    metric = METRICS.get(name)
-    if metric is None:
-        better, meaning, source = SETS[name]
-        return {"group": "distributions", "better": better, "unit": "", "meaning": meaning, "source": source}
-    return {
-        "group": metric.group,
-        "better": metric.better,
-        "unit": metric.unit,
-        "meaning": metric.meaning,
-        "source": metric.source,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,12 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from tiktok_dm.cli_options import Workers
 from tiktok_dm.errors import UserError
+from tiktok_dm.machine import cores
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tiktok_dm.benchmark.evaluate import Evaluation
+    from tiktok_dm.benchmark.evaluation import Evaluation
     from tiktok_dm.benchmark.intervals import Difference, Score
 
 _BREAKDOWN = ("beat_hit_d2m", "beat_f_70ms", "beat_cmlt", "beat_align_motion_aistpp")
@@ -76,7 +77,7 @@ def evaluate(
     ] = None,
     resamples: Annotated[int, typer.Option(help="Resamples of songs for the intervals.", min=100)] = 2000,
     seed: Annotated[int, typer.Option(help="Of resampled songs and shuffled pairs.", min=0)] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes; all cores by default.", min=1)] = None,
+    workers: Workers = None,
     per_clip: Annotated[Path | None, typer.Option(help="Write each clip's scores to this csv file.")] = None,
     as_json: JsonHere = False,
     json_file: JsonFile = None,
@@ -84,6 +85,7 @@ def evaluate(
     """Score generated music against its references: beats, dance, distributions, with intervals over songs."""
     from tiktok_dm.benchmark import evaluate as scoring
     from tiktok_dm.benchmark.clip_features import FeatureCache
+    from tiktok_dm.benchmark.evaluation import compare
 
     for path in (per_clip, json_file):
         if path is not None and not path.absolute().parent.is_dir():
@@ -94,7 +96,7 @@ def evaluate(
         split=split,
         config=config,
         partial=partial,
-        workers=workers or _cores(),
+        workers=workers or cores(),
         seed=seed,
         resamples=resamples,
         embedder=None if embedder == "none" else embedder,
@@ -106,7 +108,7 @@ def evaluate(
     with _progress(quiet=as_json) as tell:
         result = scoring.evaluate(reference, generated, options, cache=cache, progress=tell)
         other = scoring.evaluate(reference, against, options, cache=cache, progress=tell) if against else None
-    differences = scoring.compare(result, other, seed=seed, resamples=resamples) if other is not None else {}
+    differences = compare(result, other, seed=seed, resamples=resamples) if other is not None else {}
     table = {"generated": generated.name, **result.as_dict()}
     if other is not None and against is not None:
         table["against"] = {
@@ -129,7 +131,7 @@ def evaluate(
 def metronome_check(
     songs: Annotated[int, typer.Option(help="Songs of the embedded demo.", min=2)] = 12,
     seed: Annotated[int, typer.Option(help="Of the demo.", min=0)] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes; all cores by default.", min=1)] = None,
+    workers: Workers = None,
     as_json: JsonHere = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -137,7 +139,7 @@ def metronome_check(
     from tiktok_dm.benchmark import metronome
 
     with _progress(quiet=as_json) as tell:
-        found = metronome.metronome_check(songs, seed=seed, workers=workers or _cores(), progress=tell)
+        found = metronome.metronome_check(songs, seed=seed, workers=workers or cores(), progress=tell)
     table = {row: result.as_dict() for row, result in found.items()}
     if json_file is not None:
         _write(json_file, json.dumps(table, indent=1, ensure_ascii=False) + "\n")
@@ -312,10 +314,6 @@ def _write(path: Path, text: str) -> None:
         write_atomic(path, text)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -9,26 +9,26 @@ Everything written is a function of the submissions, the dataset and the options
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tiktok_dm.benchmark import intervals
-from tiktok_dm.benchmark.baselines import TITLES, make_baselines
+from tiktok_dm.benchmark.baseline_folders import make_baselines
+from tiktok_dm.benchmark.baselines import TITLES
 from tiktok_dm.benchmark.baselines import VERSION as BASELINES_VERSION
 from tiktok_dm.benchmark.clip_features import FeatureCache
 from tiktok_dm.benchmark.codec_round_trip import CodecRoundTrip
 from tiktok_dm.benchmark.definitions import METRICS, METRICS_VERSION, SETS
-from tiktok_dm.benchmark.evaluate import EvaluateOptions, Evaluation, evaluate
+from tiktok_dm.benchmark.evaluate import EvaluateOptions, evaluate
+from tiktok_dm.benchmark.evaluation import described
 from tiktok_dm.benchmark.fingerprint import VERSION as FINGERPRINT_VERSION
-from tiktok_dm.benchmark.intervals import Score
 from tiktok_dm.benchmark.open_benchmark import OpenBenchmark, open_benchmark
 from tiktok_dm.benchmark.published import PUBLISHED, WARNING
-from tiktok_dm.benchmark.submission import CARD, CardFile, read_card
+from tiktok_dm.benchmark.seeds import over_seeds
+from tiktok_dm.benchmark.submission import CARD
+from tiktok_dm.benchmark.submission_card import CardFile, read_card
 from tiktok_dm.benchmark.submission_check import Checked, check_files, check_sounds
 from tiktok_dm.errors import Problem, UserError
 from tiktok_dm.pipeline.store import Store, content_key, sha256_file, write_atomic
@@ -38,13 +38,10 @@ FORMAT = 1
 """Of `leaderboard.json`, and of what is kept between runs."""
 PRIMARY = "beat_f_70ms"
 """Rows come in this order at first. It is no verdict: read the other columns, and the intervals."""
-PER_CLIP = ("beat_f_70ms", "beat_align_motion_aistpp")
-"""Scores that are shown for single clips."""
 LARGEST_AUDIO = 1_500_000
 """Bytes; larger files are not copied beside the page."""
 DATASET_MUSIC = ("ground_truth", "ground_truth_codec", "shuffled", "nearest_motion")
 """Baselines that sound like the dataset: they are only copied where its licence lets it be heard."""
-_PLACES = 6
 FILES = ("leaderboard.json", "leaderboard.md", "index.html")
 
 
@@ -297,91 +294,6 @@ class _Scorer:
         return over_seeds(found, resamples=self.options.resamples, seed=self.options.seed)
 
 
-def over_seeds(
-    found: Mapping[int, Evaluation], *, resamples: int = intervals.RESAMPLES, seed: int = 0
-) -> dict[str, Any]:
-    """The scores of a system that was run with several seeds, as plain JSON types.
-
-    A metric is its mean over seeds. Its interval resamples songs, the same for every seed, and takes the mean of the
-    seeds' statistics in each draw: the seeds are given, not resampled. The interval of a distribution metric is the
-    mean of the seeds' limits, which is never too narrow. `seed_sd` is the sample standard deviation over seeds.
-
-    Args:
-        found: by seed, all on one reference.
-        resamples, seed: of songs.
-    """
-    runs = [found[key] for key in sorted(found)]
-    metrics = {}
-    for name in runs[0].metrics:
-        scores = [run.metrics[name] for run in runs]
-        if name in METRICS:
-            score = _over_songs(runs, METRICS[name].columns, METRICS[name].statistic, resamples, seed)
-        else:
-            score = _mean_score(scores)
-        values = [one.value for one in scores if one.value is not None]
-        spread = float(np.std(values, ddof=1)) if len(values) > 1 and len(values) == len(runs) else None
-        undefined = sum(run.undefined.get(name, 0) for run in runs)
-        metrics[name] = {**_plain(score), "seed_sd": _rounded(spread), "undefined": undefined}
-    beside = {name: _plain(_over_songs(runs, (name,), intervals.mean, resamples, seed)) for name in runs[0].beside}
-    clips: dict[str, dict[str, float | None]] = {}
-    for place, key in enumerate(runs[0].per_clip["id"]):
-        columns = [name for name in PER_CLIP if name in runs[0].per_clip]
-        clips[key] = {
-            name: _rounded(float(np.mean([run.per_clip[name].iloc[place] for run in runs]))) for name in columns
-        }
-    return {
-        "seeds": sorted(found),
-        "metrics": metrics,
-        "beside": beside,
-        "p_values": {name: _rounded(max(run.p_values[name] for run in runs)) for name in runs[0].p_values},
-        "clips": clips,
-        "notes": list(dict.fromkeys(note for run in runs for note in run.notes)),
-        # Without the name of the reference's folder: it is no part of what was scored.
-        "embedding": {
-            name: value for name, value in runs[0].parameters.get("embedding", {}).items() if name != "reference_set"
-        },
-    }
-
-
-def _over_songs(
-    runs: Sequence[Evaluation], columns: Sequence[str], statistic: intervals.Statistic, resamples: int, seed: int
-) -> Score:
-    width = len(columns)
-
-    def mean_over_seeds(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        parts = [statistic(values[:, k * width : (k + 1) * width], weights) for k in range(len(runs))]
-        return np.mean(parts, axis=0)
-
-    values = np.hstack([run.per_clip[list(columns)].to_numpy(np.float64) for run in runs])
-    return intervals.interval(values, runs[0].clusters, mean_over_seeds, resamples=resamples, seed=seed)
-
-
-def _mean_score(scores: Sequence[Score]) -> Score:
-    """Means of values and limits, where every seed has one."""
-
-    def mean(numbers: list[float | None]) -> float | None:
-        known = [number for number in numbers if number is not None]
-        return float(np.mean(known)) if len(known) == len(numbers) else None
-
-    value, low, high = (mean([getattr(score, part) for score in scores]) for part in ("value", "low", "high"))
-    return Score(value, low, high, scores[0].n, scores[0].songs)
-
-
-def _plain(score: Score) -> dict[str, Any]:
-    return {
-        "value": _rounded(score.value),
-        "low": _rounded(score.low),
-        "high": _rounded(score.high),
-        "n": score.n,
-        "songs": score.songs,
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    # What comes after depends on the processor; nothing reads it.
-    return None if value is None or not math.isfinite(value) else round(value, _PLACES)
-
-
 def _tools() -> dict[str, str]:
     import importlib.metadata
 
@@ -432,20 +344,10 @@ def _order(row: Mapping[str, Any]) -> tuple:
 
 
 def _described(name: str) -> dict[str, str]:
-    if name in METRICS:
-        metric = METRICS[name]
-        group = metric.group
-        if name.endswith("_2s"):
-            group = f"{group}, each two seconds alone"
-        return {
-            "group": group,
-            "better": metric.better,
-            "unit": metric.unit,
-            "meaning": metric.meaning,
-            "source": metric.source,
-        }
-    better, meaning, source = SETS[name]
-    return {"group": "distributions", "better": better, "unit": "", "meaning": meaning, "source": source}
+    told = described(name)
+    if name.endswith("_2s"):
+        told["group"] += ", each two seconds alone"
+    return told
 
 
 # ------------------------------------------------------------------------------------------- files

@@ -11,8 +11,9 @@ from collections.abc import Callable
 import numpy as np
 
 from tiktok_dm.benchmark.clip_features import FeatureCache
-from tiktok_dm.benchmark.evaluate import EvaluateOptions, Evaluation, evaluate
-from tiktok_dm.benchmark.pairs import Item, Reference
+from tiktok_dm.benchmark.evaluate import EvaluateOptions, evaluate
+from tiktok_dm.benchmark.evaluation import Evaluation
+from tiktok_dm.benchmark.reference import Item, Reference
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import SAMPLE_RATE
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tiktok_dm.benchmark.fingerprint import FOUND, SILENCE, Index, fingerprint
-from tiktok_dm.benchmark.pairs import Item, Reference, read_reference
+from tiktok_dm.benchmark.pairs import read_reference
+from tiktok_dm.benchmark.reference import Item, Reference
 from tiktok_dm.errors import UserError
 from tiktok_dm.pipeline.store import canonical_json
 from tiktok_dm.schema import SAMPLE_RATE

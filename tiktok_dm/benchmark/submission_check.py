@@ -16,8 +16,10 @@ import numpy as np
 
 from tiktok_dm.benchmark.open_benchmark import OpenBenchmark, open_benchmark
 from tiktok_dm.benchmark.pairs import SHORT_TOLERANCE_S
-from tiktok_dm.benchmark.submission import CARD, MANIFEST, CardFile, Entry, Submission, label, read_card, read_manifest
+from tiktok_dm.benchmark.submission import CARD, Submission, label
+from tiktok_dm.benchmark.submission_card import CardFile, read_card
 from tiktok_dm.benchmark.submission_files import Files, obtain
+from tiktok_dm.benchmark.submission_manifest import MANIFEST, Entry, read_manifest
 from tiktok_dm.errors import Problem, UserError
 from tiktok_dm.schema import SAMPLE_RATE
 

@@ -24,7 +24,9 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from tiktok_dm.benchmark.open_benchmark import OpenBenchmark
-from tiktok_dm.benchmark.submission import FOLDER, MANIFEST, CardFile, Entry
+from tiktok_dm.benchmark.submission import FOLDER
+from tiktok_dm.benchmark.submission_card import CardFile
+from tiktok_dm.benchmark.submission_manifest import MANIFEST, Entry
 from tiktok_dm.errors import Problem, UserError, is_no_room
 from tiktok_dm.pipeline.store import content_key, no_room, sha256_file
 

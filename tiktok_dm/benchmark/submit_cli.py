@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tiktok_dm.cli_options import Json, Workers
 from tiktok_dm.errors import UserError
+from tiktok_dm.machine import cores
 
 Dataset = Annotated[Path, typer.Option("--dataset", help="The benchmark: a folder that `tiktok-dm build` wrote.")]
 Work = Annotated[Path | None, typer.Option(help="Where archives and what is made again are kept; else beside.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Config = Annotated[str | None, typer.Option(help="clips or segments; else what the ids look like.")]
 
 
@@ -129,7 +129,7 @@ def build(
     weights: Annotated[Path | None, typer.Option(help="The embedder's weights, where it needs any.")] = None,
     resamples: Annotated[int, typer.Option(help="Resamples of songs for the intervals.", min=100)] = 2000,
     seed: Annotated[int, typer.Option(help="Of intervals and baselines.", min=0)] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes; all cores by default.", min=1)] = None,
+    workers: Workers = None,
     work: Annotated[Path | None, typer.Option(help="Where scores are kept between runs; OUT.work by default.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -144,7 +144,7 @@ def build(
         weights=weights,
         resamples=resamples,
         seed=seed,
-        workers=workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1),
+        workers=workers or cores(),
         audio=audio or reference_audio,
         reference_audio=reference_audio,
     )

@@ -17,7 +17,8 @@ from tiktok_dm.benchmark.embedders import Embedder, clip_point, get_embedder
 from tiktok_dm.benchmark.fingerprint import FOUND
 from tiktok_dm.benchmark.genre import CentroidClassifier, GenreClassifier, agreement, fit_centroids
 from tiktok_dm.benchmark.memorisation import Sound, TrainingMusic
-from tiktok_dm.benchmark.pairs import Item, read_reference
+from tiktok_dm.benchmark.pairs import read_reference
+from tiktok_dm.benchmark.reference import Item
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import SAMPLE_RATE
 

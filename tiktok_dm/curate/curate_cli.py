@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-
-SOME_FAILED = 3  # as for a build: the rest is done, and some items are worth another try
+from tiktok_dm.cli_options import SOME_FAILED, Json, Workers
+from tiktok_dm.machine import cores
 
 
 def register(app: typer.Typer) -> None:
@@ -22,16 +20,12 @@ def register(app: typer.Typer) -> None:
     app.command()(recover)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def propose(
     videos: Annotated[list[Path], typer.Argument(help="Compilations, or folders of them.", metavar="VIDEO...")],
     out: Annotated[Path, typer.Option(help="Folder for the annotations; an existing one grows.")],
     dancers: Annotated[bool, typer.Option(help="Count dancers too; it takes most of the time.")] = True,
     pose: Annotated[str, typer.Option(help="Pose estimator that counts them.")] = "mediapipe",
-    workers: Annotated[int | None, typer.Option(help="Processes; all cores by default.", min=1)] = None,
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Propose clips, songs and dancers of compilations, each value with a confidence and a reason in words."""
@@ -46,7 +40,7 @@ def propose(
             out,
             dancers=dancers,
             estimator=pose,
-            workers=workers or _cores(),
+            workers=workers or cores(),
             expect=bars.expect,
             advance=bars.advance,
         )
@@ -92,7 +86,7 @@ def recover(
     ] = None,
     dancers: Annotated[bool, typer.Option(help="Count dancers where proposals are made.")] = False,
     least_confidence: Annotated[float, typer.Option(help="Clips found less surely are listed, without times.")] = 0.2,
-    workers: Annotated[int | None, typer.Option(help="Processes; all cores by default.", min=1)] = None,
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Find the times of clips whose order, songs and lengths are known, such as the 445 released ones."""
@@ -108,7 +102,7 @@ def recover(
                 videos,
                 folder,
                 dancers=dancers,
-                workers=workers or _cores(),
+                workers=workers or cores(),
                 expect=bars.expect,
                 advance=bars.advance,
             )

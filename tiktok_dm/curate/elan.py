@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from tiktok_dm.annotations import Annotations
-from tiktok_dm.curate.exchange import VALUES, Film, Region, TimedClip, seconds, ticks
+from tiktok_dm.curate.exchange import Film, Region, TimedClip, seconds, ticks
+from tiktok_dm.curate.proposals import VALUES
 from tiktok_dm.errors import Problem, ProblemsError, UserError
 
 if TYPE_CHECKING:

@@ -184,7 +184,7 @@ def read_label_studio(path: Path | str, base: Annotations) -> tuple[list[Region]
             have = {region.clip_id for region in mine}
             rest = [r for r in _regions(unseen, number, fps, where, seen=False) if r.clip_id not in have]
             regions += [*mine, *rest]
-        except (UserError, KeyError, TypeError, ValueError) as error:
+        except (UserError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             message = str(error) if isinstance(error, UserError) else f"is not laid out as expected ({error!r})"
             problems.append(Problem(where, None, None, message))
     if problems:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 ANNOTATION_TABLES = ("compilations", "clips", "songs")
 ALL_TABLES = (*ANNOTATION_TABLES, *PROPOSAL_TABLES)
+VALUES = ("start", "end", "song", "dancers")  # of a clip: what `proposals.csv` gives a confidence and a reason for
 _PENDING = ".pending"
 _LOCK_S = 10.0
 
@@ -76,6 +77,11 @@ class Proposals:
 
     def table(self, name: str) -> pd.DataFrame:
         return getattr(self.annotations if name in ANNOTATION_TABLES else self, name)
+
+
+def rows_of(frame: pd.DataFrame) -> Iterator[Any]:
+    """The rows of a table, its columns as attributes."""
+    yield from frame.itertuples(index=False)
 
 
 def work_folder(folder: Path | str) -> Path:
@@ -194,9 +200,9 @@ def read_sources(folder: Path | str) -> dict[int, Path]:
     path = work_folder(folder) / "sources.json"
     try:
         places = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return {int(number): Path(place) for number, place in places.items() if Path(place).is_file()}
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
-    return {int(number): Path(place) for number, place in places.items() if Path(place).is_file()}
 
 
 def write_sources(folder: Path | str, sources: Mapping[int, Path]) -> None:
@@ -220,7 +226,7 @@ def _finish_pending(root: Path) -> None:
 def _bytes(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -228,10 +234,16 @@ def _bytes(path: Path) -> bytes | None:
 def _locked(root: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
-    lock = work_folder(root) / "lock"
+    place = work_folder(root)
+    lock = FileLock(place / "lock", timeout=_LOCK_S)
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=_LOCK_S):
-            yield
+        place.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     except Timeout:
         raise UserError(f"another command is changing {root}: wait until it has ended and try again") from None
+    except OSError as error:
+        raise UserError(f"{place} cannot be written ({error.strerror}): give a folder where you may write") from error
+    try:
+        yield
+    finally:
+        lock.release()

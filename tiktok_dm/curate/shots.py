@@ -1,8 +1,8 @@
 """The shots of a compilation: where each begins and ends, what it shows, how sure that is, and why.
 
-Joins what the picture says (`transitions`), what the music says (`music_changes`) and what is to be seen between two
-cuts (`cards`). Where picture and music both change, a new clip is sure; where only the picture does, it is likely;
-where only the music does, there is none. Not for songs and not for dancers.
+Joins what the picture says (`transitions`, `transition_evidence`), what the music says (`music_changes`) and what is to
+be seen between two cuts (`cards`). Where picture and music both change, a new clip is sure; where only the picture
+does, it is likely; where only the music does, there is none. Not for songs and not for dancers.
 """
 
 from __future__ import annotations
@@ -15,25 +15,36 @@ import numpy as np
 from tiktok_dm.curate.cards import judge, look
 from tiktok_dm.curate.music_changes import runs_on
 from tiktok_dm.curate.scan import Scan
-from tiktok_dm.curate.transitions import (
-    FAR_S,
-    HOPELESS,
-    Boundary,
-    Candidate,
-    Change,
-    Evidence,
-    changes,
-    evidence,
-    find_candidates,
-    not_taken,
-    picture_odds,
-    taken,
-)
+from tiktok_dm.curate.transition_evidence import FAR_S, HOPELESS, Evidence, evidence, not_taken, picture_odds, taken
+from tiktok_dm.curate.transitions import Candidate, Change, changes, find_candidates
 
 USED = 0.5  # confidence from which on a boundary counts
 SURE = 0.9  # boundaries from here on limit what their neighbours look at
 MUSIC_AGAINST, MUSIC_FOR = -1.0, 4.0  # most that the music may take from or add to the log-odds by the picture
 SHORTEST_S = 0.3  # two boundaries closer than this are one: a cut behind a flash
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """An instant that was considered as the start or end of a clip.
+
+    Args:
+        at_s: first instant of what follows: the time stamp of the first frame after a hard cut; a fade's middle.
+        frame: the frame that comes on screen then.
+        kind: `hard_cut`, `crossfade`, `fade` (through black, white or a colour), `flash`, `zoom`, `motion` (the last
+            three are considered and not taken), `start`, `end`.
+        start_s, end_s: of the transition; equal for a hard cut.
+        confidence: 0..1 that a clip starts or ends here; from 0.5 on it counts.
+        reason: in plain words.
+    """
+
+    at_s: float
+    frame: int
+    kind: str
+    start_s: float
+    end_s: float
+    confidence: float
+    reason: str
 
 
 @dataclass(frozen=True)

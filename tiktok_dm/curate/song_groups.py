@@ -4,8 +4,8 @@ A pair's confidence is evidence for one song, as log-odds; two groups of clips b
 between them outweighs what is missing: of two big groups, many pairs should match, and one doubtful pair is not enough.
 Pairs between the same two groups are no independent witnesses (two songs with one drum loop match a little wherever
 they are compared), so that many doubtful ones count little more than one. A third clip does connect two that have no
-common stretch of music. The best evidence goes first (greedy agglomeration
-for correlation clustering, Bansal, Blum and Chawla 2004).
+common stretch of music. The best evidence goes first (greedy agglomeration for correlation clustering, Bansal, Blum and
+Chawla 2004).
 
 Ids are stable: a clip whose song is known is never moved, and two known songs are never made one. Not for finding the
 pairs (`songs`).
@@ -25,6 +25,7 @@ from tiktok_dm.curate.songs import USED, SameSong
 
 SURE = 0.995  # a confidence above counts as this one: nothing that was measured is surer
 ALONE = 0.8  # that a clip without any match has a song of its own: it may share one, but no stretch of it
+FAILED = 0.25  # weight of a match that fails: two clips of one song need not have a stretch of it in common
 MISSING = 0.3  # log-odds against one song, times the root of the number of pairs that do not match
 
 
@@ -119,9 +120,8 @@ def _log_odds(
         at = _ordered(pair, order)
         if at in told or at[0] in silent or at[1] in silent:
             continue
-        # A match that fails says little: two clips of one song need not have a stretch of it in common.
         value = _logit(confidence)
-        value = value if value > 0 else 0.25 * value
+        value = value if value > 0 else FAILED * value
         odds[at] = value if at not in odds else max(odds[at], value) + max(min(odds[at], value), 0.0)
     return odds
 
@@ -273,8 +273,8 @@ def _judge(
     if not mates:
         if outside is None:
             return ALONE, "no other clip with this music was found"
-        # Negative evidence was weakened above; as a doubt it counts in full.
-        doubt = outside if outside > 0 else 4 * outside
+        # As a doubt, a match that fails counts in full.
+        doubt = outside if outside > 0 else outside / FAILED
         best = next(pair for pair in [*evidence, *_as_pairs(continued)] if key in (pair.a, pair.b))
         other = best.b if best.a == key else best.a
         confidence = ALONE * float(1 / (1 + np.exp(doubt)))

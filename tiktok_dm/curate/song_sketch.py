@@ -118,6 +118,7 @@ def sketch(audio: np.ndarray, sample_rate: float) -> SongSketch:
 def _spectrogram(audio: np.ndarray, sample_rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Amplitude (frames, 120) in bands of logarithmic width, and RMS (frames,)."""
     import soxr
+    from scipy.fft import rfft
 
     sound = np.asarray(audio, np.float32)
     if sample_rate != RATE and len(sound):
@@ -129,7 +130,6 @@ def _spectrogram(audio: np.ndarray, sample_rate: float) -> tuple[np.ndarray, np.
     window, bank = _window(), _bank()
     bands = np.empty((len(views), BINS), np.float32)
     level = np.empty(len(views), np.float32)
-    from scipy.fft import rfft
 
     for first in range(0, len(views), 256):  # so that minutes of sound need no more memory than seconds
         block = views[first : first + 256] * window

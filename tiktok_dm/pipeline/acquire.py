@@ -38,6 +38,7 @@ from tiktok_dm.pipeline.store import sha256_file
 
 __all__ = [
     "VERSION",
+    "VIDEO_SUFFIXES",
     "AcquireParams",
     "StopAsking",
     "TemporaryFailure",
@@ -45,11 +46,12 @@ __all__ = [
     "acquire_url",
     "find_local",
     "javascript_runtime",
+    "named_after",
 ]
 
 VERSION = 1
 
-_VIDEO_SUFFIXES = {
+VIDEO_SUFFIXES = {
     ".mp4",
     ".mkv",
     ".webm",
@@ -121,16 +123,21 @@ def find_local(media_dir: Path, compilation_id: int, file: str | None) -> Path |
             )
         if (media_dir / named).is_file():
             return media_dir / named
-    pattern = re.compile(rf"(compilation[_ -]?)?0*{compilation_id}", re.IGNORECASE)
+    pattern = named_after(compilation_id)
     found = sorted(
         path
         for path in media_dir.iterdir()
-        if path.suffix.lower() in _VIDEO_SUFFIXES and pattern.fullmatch(path.stem) and path.is_file()
+        if path.suffix.lower() in VIDEO_SUFFIXES and pattern.fullmatch(path.stem) and path.is_file()
     )
     if len(found) > 1:
         names = " and ".join(path.name for path in found)
         raise UserError(f"{names} in {media_dir} could all be compilation {compilation_id}: leave one of them there")
     return found[0] if found else None
+
+
+def named_after(compilation_id: int) -> re.Pattern[str]:
+    """What the stem of a file that is named after a compilation matches: `3`, `000003`, `compilation_3`."""
+    return re.compile(rf"(compilation[_ -]?)?0*{compilation_id}", re.IGNORECASE)
 
 
 def acquire_local(path: Path) -> dict[str, Any]:
@@ -278,7 +285,7 @@ def _whole_file(out: Path, params: AcquireParams, messages: _Messages) -> tuple[
         path.unlink()
         raise
     # Names beyond this project's own say nothing, and the extension came from a stranger.
-    named = out / f"source{path.suffix.lower() if path.suffix.lower() in _VIDEO_SUFFIXES else '.bin'}"
+    named = out / f"source{path.suffix.lower() if path.suffix.lower() in VIDEO_SUFFIXES else '.bin'}"
     if named != path:
         shutil.move(path, named)
     return named, probe

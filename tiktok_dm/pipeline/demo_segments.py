@@ -8,10 +8,9 @@ demo that is rendered and built (`pipeline.demo`): give it another seed than tha
 
 from __future__ import annotations
 
-import importlib.metadata
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -20,18 +19,25 @@ from typing import Any
 
 import numpy as np
 
-from tiktok_dm import __version__, schema
+from tiktok_dm import schema
 from tiktok_dm.errors import UserError
-from tiktok_dm.pipeline.export import CARD, DATA, ClipItem, DatasetMeta, segment_rows, write_manifest
-from tiktok_dm.pipeline.segment_set import CONFIG, SHARD_BYTES, write_segment_set
-from tiktok_dm.pipeline.shards import ShardWriter, SplitInfo
+from tiktok_dm.pipeline.export import ClipItem, DatasetMeta, segment_rows
+from tiktok_dm.pipeline.segment_set import (
+    CONFIG,
+    Progress,
+    column_table,
+    describe_set,
+    segment_writers,
+    set_meta,
+    versions,
+    write_segment_set,
+)
+from tiktok_dm.pipeline.shards import SplitInfo
 from tiktok_dm.pipeline.store import content_key
 from tiktok_dm.synthetic import DemoParams
 
 VERSION = 1  # of what this module writes
 _CLIPS_PER_COMPILATION = 16  # as in compilations of short dances
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,7 @@ def write_demo_segments(
 
 def _key(params: SegmentSetParams) -> str:
     """Name of the set's content: it changes with the parameters and with the code and libraries that make it."""
-    versions = {name: importlib.metadata.version(name) for name in ("numpy", "pyarrow", "soundfile", "soxr")}
-    return content_key("demo_segments", VERSION, params, {"package": __version__, **versions})
+    return content_key("demo_segments", VERSION, params, versions("numpy", "pyarrow", "soundfile", "soxr"))
 
 
 # ------------------------------------------------------------------------------------------------------------- songs
@@ -204,19 +209,14 @@ def _write(folder: Path, params: SegmentSetParams, key: str, workers: int, progr
 
     jobs = _jobs(params)
     splits = [split for split in schema.SPLITS if any(job.split == split for job in jobs)]
-    place = folder / DATA / CONFIG
-    writers = {split: ShardWriter(place, CONFIG, split, SHARD_BYTES) for split in splits}
     items: list[ClipItem] = []
-    try:
+    with segment_writers(folder, splits) as writers:
         for done, (job, (made, rows)) in enumerate(zip(jobs, _run(jobs, workers), strict=True), 1):
             items += made
             for row in rows:
                 writers[job.split].add(row)
             progress(done, len(jobs), f"song {job.song_id}")
         infos = [writers[split].finish() for split in splits]
-    finally:
-        for writer in writers.values():
-            writer.__exit__(None, None, None)
     tempi = {job.song_id: make_song(params.seed, job.song_id).tempo_bpm for job in jobs}
     counts = {
         "clips": len(items),
@@ -235,21 +235,15 @@ def _write(folder: Path, params: SegmentSetParams, key: str, workers: int, progr
             split: [f(tempi[job.song_id] for job in jobs if job.split == split) for f in (min, max)] for split in splits
         },
     }
-    meta = DatasetMeta(
-        name="demo-segments",
-        title="Segments of synthetic dances and songs",
+    meta = set_meta(
+        "demo-segments",
+        "Segments of synthetic dances and songs",
+        params.__dict__,
+        clips=params.clips,
+        compilations=params.demo.compilations,
         license="cc0-1.0",
-        homepage="",
-        citation="",
-        description="",
-        parameters=params.__dict__,
-        tools={"tiktok_dm": __version__, "numpy": np.__version__},
-        ledger=(),
-        plan_clips=params.clips,
-        plan_compilations=params.demo.compilations,
     )
-    (folder / CARD).write_text(_card(items, meta, infos, params, tempi, jobs), encoding="utf-8")
-    write_manifest(folder, {"export": key, "name": meta.name, "counts": counts}, meta)
+    describe_set(folder, key, meta, counts, _card(items, meta, infos, params, tempi, jobs))
 
 
 _PROSE = """# {title}
@@ -281,8 +275,7 @@ samples, rate = decode_audio(row["audio"])            # float32 (44100,), 22050
 
 | column | type | meaning |
 |---|---|---|
-{columns}
-"""
+{columns}"""
 _EXACT = "The joints are exact, with confidence 1."
 _NOISY = (
     "The joints have errors as BlazePose makes them on the rendered demo, times {noise:g}: offsets and slow drift of "
@@ -307,7 +300,6 @@ def _card(
         clips = sum(len(job.clip_ids) for job in songs)
         spread = f"{min(bpm):g}, {statistics.median(bpm):g}, {max(bpm):g}"
         lines.append(f"| {info.split} | {info.num_examples} | {clips} | {len(songs)} | {spread} |\n")
-    columns = [f"| `{name}` | {kind} | {text} |" for name, (kind, text) in schema.DATASET_COLUMNS[CONFIG].items()]
     return front_matter(items, meta, infos) + _PROSE.format(
         title=meta.title,
         clips=params.clips,
@@ -315,5 +307,5 @@ def _card(
         seed=params.seed,
         noise=_NOISY.format(noise=params.noise) if params.noise else _EXACT,
         splits="".join(lines),
-        columns="\n".join(columns),
+        columns=column_table(schema.DATASET_COLUMNS[CONFIG]),
     )

@@ -11,13 +11,8 @@ import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
 import os
-import pickle
 import signal
-import socket
-import sys
 import threading
-import traceback
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -26,28 +21,13 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from tiktok_dm.errors import UserError
+from tiktok_dm.machine import cores
+from tiktok_dm.pipeline.task import Closing, RemoteError, Task, WorkerDied, call
 
 # Slow to import and wanted by nearly every task: loaded once, before workers are forked from that process.
 _PRELOAD = ["numpy", "av", "PIL.Image", "soundfile", "tiktok_dm.pipeline.executor", "tiktok_dm.pipeline.preload"]
 # One task a worker keeps one core busy; libraries that start a thread per core on top only get into each other's way.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
-# A worker that dies takes its task with it; it may have been another program's fault, so the task gets a second chance.
-_CHANCES = 2
-
-
-class WorkerDied(UserError):
-    """The process that worked on an item was killed, twice."""
-
-    def __init__(self, message: str = "") -> None:
-        super().__init__(
-            message
-            or "the worker process died twice while it worked on this item (most often for want of memory): "
-            "run again with fewer workers, or with more memory"
-        )
-
-
-class RemoteError(Exception):
-    """Stands for an exception, or a result, that cannot travel between processes; its text tells what it was."""
 
 
 class Executor(Protocol):
@@ -87,34 +67,15 @@ def make_executor(kind: str = "local", workers: int | None = None, address: str 
     if kind == "inline" or (kind == "local" and workers == 0):
         return InlineExecutor()
     if kind == "local":
-        return LocalExecutor(workers or _cores())
+        return LocalExecutor(workers or cores())
     if kind == "ray":
+        from tiktok_dm.pipeline.ray_executor import RayExecutor
+
         return RayExecutor(workers or None, address)
     raise UserError(f"there is no executor '{kind}': take local, ray or inline")
 
 
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class _Closing(ABC):
-    """`with` for executors: wait at the end, but stop at once when an error leaves the block."""
-
-    @abstractmethod
-    def shutdown(self, cancel: bool = False) -> None:
-        """See `Executor.shutdown`."""
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.shutdown(cancel=error is not None)
-
-
-class InlineExecutor(_Closing):
+class InlineExecutor(Closing):
     """Runs each task at once, in this process: for debugging, and where processes are not to be had."""
 
     workers = 1
@@ -133,25 +94,7 @@ class InlineExecutor(_Closing):
         """Nothing is left running."""
 
 
-class _Task:
-    def __init__(self, function: Callable[..., Any], args: tuple) -> None:
-        self.function, self.args = function, args
-        self.future: Future = Future()
-        self.chances = _CHANCES
-
-    def finish(self, outcome: bytes) -> None:
-        """Pass on what `_call` brought back."""
-        try:
-            good, value = pickle.loads(outcome)
-        except Exception as error:
-            good, value = False, RemoteError(f"the result cannot be read here ({type(error).__name__}: {error})")
-        if good:
-            self.future.set_result(value)
-        else:
-            self.future.set_exception(value)
-
-
-class LocalExecutor(_Closing):
+class LocalExecutor(Closing):
     """Worker processes on this machine, each with its task and nothing else.
 
     Workers are forked from a clean server process that has the heavy libraries loaded, keep warm between tasks, use
@@ -165,7 +108,7 @@ class LocalExecutor(_Closing):
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._lock = threading.RLock()
-        self._waiting: deque[_Task] = deque()
+        self._waiting: deque[Task] = deque()
         # A pool of one process a slot: when one breaks, it is certain which task it had.
         self._pools: list[ProcessPoolExecutor | None] = [None] * workers
         self._idle = list(range(workers))
@@ -174,7 +117,7 @@ class LocalExecutor(_Closing):
 
     def submit(self, function: Callable[..., Any], /, *args: Any) -> Future:
         """Queue a task; tasks start in the order in which they came."""
-        task = _Task(function, args)
+        task = Task(function, args)
         with self._lock:
             if self._closed:
                 raise RuntimeError("the executor is closed")
@@ -191,20 +134,20 @@ class LocalExecutor(_Closing):
                 if task.future.set_running_or_notify_cancel():
                     self._start(self._idle.pop(), task)
 
-    def _start(self, slot: int, task: _Task) -> None:
+    def _start(self, slot: int, task: Task) -> None:
         pool = self._pools[slot]
         if pool is None:
             pool = self._pools[slot] = _pool_of_one()
         task.chances -= 1
         try:
-            running = pool.submit(_call, task.function, task.args)
+            running = pool.submit(call, task.function, task.args)
         except BrokenProcessPool as error:  # it was killed while idle; that was not this task's doing
             task.chances += 1
             self._died(slot, task, error)
             return
         running.add_done_callback(lambda done: self._done(slot, task, done))
 
-    def _done(self, slot: int, task: _Task, done: Future) -> None:
+    def _done(self, slot: int, task: Task, done: Future) -> None:
         error = None if done.cancelled() else done.exception()
         if isinstance(error, BrokenProcessPool):
             self._died(slot, task, error)
@@ -220,7 +163,7 @@ class LocalExecutor(_Closing):
         else:
             task.finish(done.result())
 
-    def _died(self, slot: int, task: _Task, error: BaseException) -> None:
+    def _died(self, slot: int, task: Task, error: BaseException) -> None:
         with self._lock:
             pool, self._pools[slot] = self._pools[slot], None
             again = task.chances > 0 and not self._closed
@@ -291,139 +234,3 @@ def _end_with(sentinel: int) -> None:
     # A worker holds both ends of its queue, so that it would wait for ever after the driver was killed.
     multiprocessing.connection.wait([sentinel])
     os._exit(1)
-
-
-def _call(function: Callable[..., Any], args: tuple) -> bytes:
-    """Run a task in a worker: (True, result) or (False, exception), pickled, and sure to be unpicklable elsewhere."""
-    try:
-        value = function(*args)
-    except Exception as error:
-        return pickle.dumps((False, _portable(error)))
-    try:
-        return pickle.dumps((True, value))
-    except Exception as error:
-        text = (
-            f"the result of {getattr(function, '__name__', function)} cannot be sent ({type(error).__name__}: {error})"
-        )
-        return pickle.dumps((False, RemoteError(text)))
-
-
-def _portable(error: Exception) -> Exception:
-    """The exception itself where it survives pickling with its type and text, else a RemoteError that tells of it."""
-    trace = "".join(traceback.format_exception(error))
-    try:
-        copy = pickle.loads(pickle.dumps(error))
-        if type(copy) is type(error) and str(copy) == str(error):
-            if not isinstance(error, UserError):
-                error.add_note(f"in a worker:\n{trace}")
-                pickle.loads(pickle.dumps(error))
-            return error
-    except Exception:
-        pass
-    told = RemoteError(f"{type(error).__name__}: {error}")
-    told.add_note(f"in a worker:\n{trace}")
-    return told
-
-
-class RayExecutor(_Closing):
-    """Tasks on a Ray cluster. All its machines must see the work folder and the media under the same paths.
-
-    Args:
-        workers: how many tasks run at a time, one CPU each; None: all CPUs of the cluster but one, which is left to
-            the driver and to Ray itself.
-        address: of a running cluster (`auto` finds it); None starts one on this machine, and ends it afterwards.
-
-    Raises:
-        UserError: Ray is not installed, or the cluster does not answer.
-    """
-
-    def __init__(self, workers: int | None = None, address: str | None = None) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            import ray
-        except ImportError as error:
-            raise UserError(
-                "the executor ray needs Ray, which is not installed: pip install 'tiktok-dm[ray]', or take the executor"
-                " local"
-            ) from error
-        self._ray = ray
-        self._started = not ray.is_initialized()
-        if self._started:
-            where = f"at {address}" if address else "on this machine"
-            local: dict[str, Any] = {}
-            if address is None:
-                # Workers of a cluster that is started here find modules where the driver finds them. Ray is told of
-                # one CPU more than tasks will take.
-                local["runtime_env"] = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
-                if workers:
-                    local["num_cpus"] = workers + 1
-            try:
-                _check_answers(address)
-                ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error", **local)
-            except Exception as error:
-                raise UserError(
-                    f"no Ray cluster answers {where} ({error}): start one, or take the executor local"
-                ) from error
-        self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
-        # `max_retries` counts deaths of the worker, not exceptions of the task.
-        self._remote = ray.remote(num_cpus=1, max_retries=_CHANCES - 1, retry_exceptions=False)(_call)
-        self._lock = threading.RLock()
-        self._waiting: deque[_Task] = deque()
-        self._running: dict[_Task, Any] = {}
-        self._closed = False
-
-    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future:
-        """Queue a task; at most `workers` are with Ray at a time."""
-        task = _Task(function, args)
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("the executor is closed")
-            self._waiting.append(task)
-        self._dispatch()
-        return task.future
-
-    def _dispatch(self) -> None:
-        with self._lock:
-            while self._waiting and len(self._running) < self.workers:
-                task = self._waiting.popleft()
-                if not task.future.set_running_or_notify_cancel():
-                    continue
-                reference = self._running[task] = self._remote.remote(task.function, task.args)
-                reference.future().add_done_callback(lambda done, task=task: self._done(task, done))
-
-    def _done(self, task: _Task, done: Future) -> None:
-        with self._lock:
-            self._running.pop(task, None)
-        self._dispatch()
-        error = done.exception()
-        if error is None:
-            task.finish(done.result())
-        elif isinstance(error, self._ray.exceptions.WorkerCrashedError | self._ray.exceptions.OutOfMemoryError):
-            task.future.set_exception(WorkerDied())
-        else:
-            task.future.set_exception(RemoteError(f"{type(error).__name__}: {error}"))
-
-    def shutdown(self, cancel: bool = False) -> None:
-        """Wait for everything that was submitted, or stop it; a cluster that was started here ends."""
-        with self._lock:
-            waiting, running = list(self._waiting), dict(self._running)
-            if cancel:
-                self._closed = True
-                self._waiting.clear()
-        if cancel:
-            for task in waiting:
-                task.future.cancel()
-            for reference in running.values():
-                self._ray.cancel(reference, force=True)
-        else:
-            wait([task.future for task in [*running, *waiting]])
-        self._closed = True
-        if self._started:
-            self._ray.shutdown()
-
-
-def _check_answers(address: str | None) -> None:
-    """Raise OSError where nobody listens at `host:port`: Ray itself tries for minutes."""
-    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()

@@ -18,7 +18,7 @@ import numpy as np
 
 from tiktok_dm import schema
 from tiktok_dm.errors import UserError
-from tiktok_dm.pipeline.aist import SEGMENT_COLUMNS as SMPL_COLUMNS
+from tiktok_dm.pipeline.aist_segments import segment_columns as smpl_columns
 from tiktok_dm.pipeline.checks import clip_problems, digest
 from tiktok_dm.pipeline.export import CARD, DATA, MANIFEST, dataset_files
 from tiktok_dm.pipeline.shards import array_values
@@ -201,7 +201,7 @@ def _tables(out: Path, config: str, findings: list[Finding]) -> list[_Shard]:
             continue
         length = length or (_visual_length(found) if config == "segments" else 0)
         smpl = config == "segments" and "genre" in found.names
-        columns = SMPL_COLUMNS if smpl else schema.segment_columns(length) if length else None
+        columns = smpl_columns(visual=length) if smpl else schema.segment_columns(length) if length else None
         wanted = features(config, columns).arrow_schema
         problems = _schema_problems(found, wanted)
         findings += [Finding(name, problem) for problem in problems]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tiktok_dm.errors import UserError
+from tiktok_dm.machine import find_device
 from tiktok_dm.pose.crops import Pictures, boxes_of, upload
 from tiktok_dm.pose.detectors import PersonDetector
 from tiktok_dm.pose.estimator import Detection, Estimates, Options, Picture, Region
@@ -37,21 +38,14 @@ _CROPS = {"cuda": 256, "cpu": 16}
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU, or the CPU where there is none.
+    """`find_device`, of the kinds that poses are estimated on; "" is "auto".
 
     Raises:
-        UserError: the name is unknown, or no such device is here.
+        UserError: no such device is here, or it is of another kind.
     """
-    if wanted in ("", "auto"):
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        raise UserError(f"'{wanted}' is no device: say cpu, cuda, cuda:1 or auto.") from None
+    device = find_device(wanted or "auto")
     if device.type not in _BATCH:
         raise UserError(f"Poses are not estimated on '{wanted}': say cpu, cuda, cuda:1 or auto.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"PyTorch sees no GPU '{wanted}' here: say device=cpu, or install PyTorch with CUDA.")
     return device
 
 

@@ -147,26 +147,6 @@ def middle(pictures: NDArray[Any], size: int) -> NDArray[Any]:
     return pictures[..., first : first + size, first : first + size, :]
 
 
-def find_device(device: str) -> Any:
-    """The torch device of that name; `auto` is a GPU where there is one.
-
-    Raises:
-        UserError: PyTorch is not installed, or there is no such device.
-    """
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError("visual features need PyTorch: pip install 'tiktok-dm[visual]'") from error
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"There is no device '{device}' on this machine: give --device auto or cpu.") from error
-    return found
-
-
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal."""
     with open(path, "rb") as file:

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiktok_dm.errors import UserError
+from tiktok_dm.machine import find_device
 from tiktok_dm.schema import nearest_name
-from tiktok_dm.visual.extractor import VisualSource, Window, find_device, sha256_of
+from tiktok_dm.visual.extractor import VisualSource, Window, sha256_of
 
 BOUND_PX = 20.0  # larger displacements count as this, as in I3D's training
 

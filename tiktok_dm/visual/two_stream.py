@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiktok_dm.errors import UserError
+from tiktok_dm.machine import find_device
 from tiktok_dm.schema import POSE_FPS
-from tiktok_dm.visual.extractor import SIZE, VisualSource, Window, find_device, middle, sha256_of
+from tiktok_dm.visual.extractor import SIZE, VisualSource, Window, middle, sha256_of
 from tiktok_dm.visual.flow import bounded, get_flow
 
 RGB_FILE, FLOW_FILE = "rgb_imagenet.pt", "flow_imagenet.pt"

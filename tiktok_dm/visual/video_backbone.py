@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiktok_dm.errors import UserError
-from tiktok_dm.visual.extractor import SIZE, WINDOW_PICTURES, VisualSource, Window, find_device, middle, sha256_of
+from tiktok_dm.machine import find_device
+from tiktok_dm.visual.extractor import SIZE, WINDOW_PICTURES, VisualSource, Window, middle, sha256_of
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"

@@ -106,7 +106,7 @@ def new_rater(store: Store) -> int:
 
 
 def cell_of(store: Store, trial: Trial) -> int:
-    with store.engine.begin() as db:
+    with store.database.alone() as db:
         query = sa.text("SELECT cell FROM listen_trials WHERE trial = :trial")
         return db.execute(query, {"trial": trial.trial}).scalar_one()
 

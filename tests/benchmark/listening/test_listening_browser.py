@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import threading
 import time
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from browser import ENTER, Visitor, loaded, serve, troubles
 from listening_factory import spread, study_of, tone
 from media_factory import constant, film, numbered
 
@@ -23,7 +23,7 @@ from tiktok_dm.benchmark.listening.making import Wanted, make
 from tiktok_dm.benchmark.listening.server import application
 from tiktok_dm.benchmark.listening.store import Store
 
-uvicorn = pytest.importorskip("uvicorn", reason="the server is not installed: pip install 'tiktok-dm[web]'")
+pytest.importorskip("uvicorn", reason="the server is not installed: pip install 'tiktok-dm[web]'")
 httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install 'tiktok-dm[test]'")
 
 
@@ -44,17 +44,10 @@ class Held:
 def held(folder: Path, clock: Callable[[], float] = time.time) -> Iterator[Held]:
     study, key = studies.read(folder)
     store = Store(folder, study, key, studies.digest(folder), clock=clock)
-    config = uvicorn.Config(application(folder, store), host="127.0.0.1", port=0, log_level="error")
-    socket = config.bind_socket()
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
-    thread.start()
     try:
-        yield Held(f"http://127.0.0.1:{socket.getsockname()[1]}", store, folder)
+        with serve(application(folder, store)) as url:
+            yield Held(url, store, folder)
     finally:
-        server.should_exit = True
-        thread.join()
-        socket.close()
         store.close()
 
 
@@ -181,57 +174,16 @@ def coherence(tmp_path_factory: pytest.TempPathFactory, media: dict[str, Path]) 
         yield study
 
 
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("Chromium is absent: install it (apt-get install chromium chromium-driver) for the browser tests")
-    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
-    options = selenium.ChromeOptions()
-    options.binary_location = program
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--mute-audio",
-        "--autoplay-policy=no-user-gesture-required",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
-    browser.set_script_timeout(30)
-    yield browser
-    browser.quit()
-
-
-class Rater:
-    """Someone at the browser: a fresh session in one tab."""
+class Rater(Visitor):
+    """Someone who rates: a fresh session in one tab."""
 
     def __init__(self, browser, study: Held) -> None:
-        self.browser, self.study = browser, study
+        super().__init__(browser)
+        self.study = study
         browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
         browser.get(study.url)
         browser.execute_script("localStorage.clear()")
-        browser.get_log("browser")
-
-    def until(self, script: str, seconds: float = 30.0) -> None:
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        WebDriverWait(self.browser, seconds, poll_frequency=0.05).until(lambda b: b.execute_script(f"return {script}"))
-
-    def click(self, selector: str) -> None:
-        self.browser.find_element("css selector", selector).click()
-
-    def press(self, keys: str) -> None:
-        from selenium.webdriver.common.action_chains import ActionChains
-
-        ActionChains(self.browser).send_keys(keys).perform()
+        troubles(browser)  # of earlier tests
 
     def trial(self) -> dict | None:
         return self.browser.execute_script("return trial")
@@ -253,7 +205,7 @@ class Rater:
         (expected,) = [row["expected"] for row in trials if row["trial"] == trial["id"]]
         self.hear()
         self.press(str(expected))
-        self.press("\ue007")
+        self.press(ENTER)
         self.until("trial && trial.kind === 'rating'")
 
     def hear(self) -> None:
@@ -277,18 +229,18 @@ def test_a_whole_session_by_keyboard_ends_with_a_code(chromium, quality: Held) -
         rater.until("document.querySelector('#player-clip').classList.contains('playing')")
         rater.until("document.querySelector('#player-clip .heard').textContent !== ''")
         rater.press(str(k + 2))
-        rater.press("\ue007")
+        rater.press(ENTER)
         rater.until(f"!trial || trial.id !== '{trial['id']}'")
     rater.until("!document.getElementById('page-done').hidden")
     assert re.fullmatch(r"[0-9A-F]{8}", chromium.find_element("id", "code").text)
     assert sorted(row["answer"] for row in quality.ratings()[before:]) == [2, 3, 4]
     assert all(row["plays"] == 1 for row in quality.ratings()[before:])
     assert spread(quality.store) <= 1
-    assert [line for line in chromium.get_log("browser") if line["level"] == "SEVERE"] == []
-    loaded = chromium.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
-    assert loaded
-    assert all(name.startswith(quality.url) for name in loaded)
-    assert not any("secret" in name for name in loaded)
+    assert troubles(chromium) == []
+    names = loaded(chromium)
+    assert names
+    assert all(name.startswith(f"{quality.url}/") for name in names)
+    assert not any("secret" in name for name in names)
 
 
 def test_an_answer_is_kept_when_the_tab_is_closed_right_after_it_and_the_session_goes_on(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import soundfile as sf
+from export_factory import META, make_items, private_cache
 from listening_factory import tone
 from media_factory import constant, film, numbered
 from typer.testing import CliRunner
@@ -23,9 +23,6 @@ from tiktok_dm.benchmark.listening.sources import Piece
 from tiktok_dm.errors import ProblemsError, UserError
 from tiktok_dm.media import probe, read_audio
 from tiktok_dm.pipeline.export import export
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "pipeline"))
-from export_factory import META, make_items, private_cache
 
 RATE = 22_050
 

@@ -13,9 +13,11 @@ import pytest
 from listening_factory import study_of, table, trial_row
 from PIL import Image
 
-from tiktok_dm.benchmark.listening import report as reports
-from tiktok_dm.benchmark.listening.report import analyse, cluster_bootstrap, holm, interval, signed_rank
+from tiktok_dm.benchmark.listening.plot import plot
+from tiktok_dm.benchmark.listening.rating_statistics import cluster_bootstrap, holm, interval, signed_rank
+from tiktok_dm.benchmark.listening.report import analyse
 from tiktok_dm.benchmark.listening.study import Exclusion
+from tiktok_dm.benchmark.listening.tables import COLUMNS, in_words, long_table
 from tiktok_dm.errors import UserError
 
 OURS, THEIRS, REFERENCE, ANCHOR = range(4)
@@ -191,8 +193,8 @@ def test_excluded_raters_stay_in_the_table_and_leave_the_scores(tmp_path: Path) 
     results = analyse(study, key, raters, trials, draws=100, design_changed=True)
     assert results.raters_kept == 2
     assert sum(score.votes for score in results.scores) == 8
-    rows = list(csv.DictReader(io.StringIO(reports.long_table(results))))
-    assert tuple(rows[0]) == reports.COLUMNS
+    rows = list(csv.DictReader(io.StringIO(long_table(results))))
+    assert tuple(rows[0]) == COLUMNS
     assert len(rows) == 12
     assert {row["rater"] for row in rows if row["excluded"] == "1"} == {"r002"}
     assert {row["reasons"] for row in rows if row["rater"] == "r002"} == {"failed 1 of 1 attention checks"}
@@ -201,7 +203,7 @@ def test_excluded_raters_stay_in_the_table_and_leave_the_scores(tmp_path: Path) 
     assert (first["rating"], first["seconds"], first["plays"], first["checks"]) == ("3", "10.0", "1", "0/0")
     assert rows[4]["checks"] == "0/1"
     assert "changed after the first rater" in results.notes[0]
-    text = reports.in_words(results)
+    text = in_words(results)
     assert "r002: failed 1 of 1 attention checks" in text
     assert "two-way cluster (pigeonhole) bootstrap" in text
 
@@ -209,15 +211,15 @@ def test_excluded_raters_stay_in_the_table_and_leave_the_scores(tmp_path: Path) 
 def test_the_plot_is_drawn_and_odd_names_are_one_sentence(tmp_path: Path) -> None:
     study, key = study_of(tmp_path / "s", items=8)
     results = analyse(study, key, *table(key, simulated(study, [3.4, 2.6, 4.4, 1.7])), draws=200)
-    reports.plot(results, study, tmp_path / "plot.png")
+    plot(results, study, tmp_path / "plot.png")
     picture = np.asarray(Image.open(tmp_path / "plot.png").convert("RGB"))
     assert picture.shape[1] == 1200
     assert (np.abs(picture.astype(int) - (13, 110, 110)).max(axis=2) < 8).sum() > 500  # the systems' colour
     with pytest.raises(UserError, match=r"name a \.png"):
-        reports.plot(results, study, tmp_path / "plot.xyz")
+        plot(results, study, tmp_path / "plot.xyz")
     nobody = analyse(study, key, [], [], draws=100)
     assert all(score.votes == 0 for score in nobody.scores)
-    assert "nobody" in reports.in_words(nobody)
+    assert "nobody" in in_words(nobody)
     with pytest.raises(UserError, match="nothing to plot"):
-        reports.plot(nobody, study, tmp_path / "none.png")
+        plot(nobody, study, tmp_path / "none.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plot.png", "s"]

@@ -1,8 +1,10 @@
-"""A rendered compilation with proposals for it, as `tiktok-dm propose` would write them; and tables without a video."""
+"""A rendered compilation with proposals for it, as `tiktok-dm propose` would write them; tables alone; the command."""
 
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from tiktok_dm.curate.proposals import (
     write_proposals,
     write_sources,
 )
-from tiktok_dm.curate.review.session import FrameTimes
+from tiktok_dm.curate.review.frame_times import FrameTimes
 from tiktok_dm.synthetic.demo import make_demo
 from tiktok_dm.synthetic.params import DemoParams
 
@@ -128,3 +130,15 @@ def proposed(root: Path, folder: Path) -> Path:
     tables(folder, clips, rejected=cards, pairs=pairs, candidates=edges + odd)
     write_sources(folder, {c: root / "media" / f"compilation_{c}.mp4" for c in first})
     return folder
+
+
+def started(folder: Path) -> tuple[subprocess.Popen[str], str]:
+    """`tiktok-dm review` of a folder in a process of its own, and its address, without a slash at the end."""
+    code = (
+        "import sys; from pathlib import Path; from tiktok_dm.curate.review import serve; "
+        "serve(Path(sys.argv[1]), open_browser=False)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(folder)], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    return process, line.split(" at ")[1].split(" ")[0].rstrip("/")

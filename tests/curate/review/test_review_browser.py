@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from review_factory import proposed, rendered
+from browser import ENTER, ESCAPE, Visitor, loaded, serve, troubles
+from review_factory import proposed, rendered, started
 
 from tiktok_dm.curate.proposals import Proposals, read_proposals, read_sources
 
-uvicorn = pytest.importorskip("uvicorn", reason="the server is not installed: pip install 'tiktok-dm[web]'")
+pytest.importorskip("uvicorn", reason="the server is not installed: pip install 'tiktok-dm[web]'")
 
-from tiktok_dm.curate.review.server import create_app  # noqa: E402
+from tiktok_dm.curate.review.server import create_app
 
-ESCAPE, ENTER, DOWN = "\ue00c", "\ue007", "\ue015"
 SIZES = [(1280, 720), (1920, 1080)]
 
 
@@ -41,61 +36,15 @@ def folder(demo: Path, tmp_path: Path) -> Path:
     return proposed(demo, tmp_path / "proposals")
 
 
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
-    config = uvicorn.Config(
-        create_app(folder, read_sources(folder)),
-        host="127.0.0.1",
-        port=0,
-        log_level="error",
-        timeout_graceful_shutdown=1,
-    )
-    socket = config.bind_socket()
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{socket.getsockname()[1]}/"
-    finally:
-        server.should_exit = True
-        thread.join()
-        socket.close()
+def served(folder: Path) -> AbstractContextManager[str]:
+    return serve(create_app(folder, read_sources(folder)))
 
 
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("Chromium is absent: install it (apt-get install chromium chromium-driver) for the browser tests")
-    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
-    options = selenium.ChromeOptions()
-    options.binary_location = program
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--mute-audio",
-        "--autoplay-policy=no-user-gesture-required",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
-    browser.set_script_timeout(30)
-    yield browser
-    browser.quit()
-
-
-class Person:
-    """Someone at the browser, in the tab that is open."""
+class Person(Visitor):
+    """Someone who reviews, in the tab that is open."""
 
     def __init__(self, browser: Any, url: str, size: tuple[int, int] = SIZES[0]) -> None:
-        self.browser = browser
+        super().__init__(browser)
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         self.open(url)
@@ -104,30 +53,14 @@ class Person:
         self.browser.get(url)
         self.until("window.review && review.ready")
 
-    def until(self, script: str, seconds: float = 40.0) -> None:
-        from selenium.common.exceptions import TimeoutException
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        try:
-            waiting = WebDriverWait(self.browser, seconds, poll_frequency=0.05)
-            waiting.until(lambda b: b.execute_script(f"return {script}"))
-        except TimeoutException:
-            told = self.browser.execute_script("return document.body.innerText")
-            raise AssertionError(f"{script} never held; the page says: {told}") from None
-
     def run(self, script: str) -> Any:
         return self.browser.execute_script(script)
 
     def press(self, keys: str, said: str | None = None) -> None:
         """Press keys; `said`: wait until the page says that this was saved."""
-        from selenium.webdriver.common.action_chains import ActionChains
-
-        ActionChains(self.browser).send_keys(keys).perform()
+        super().press(keys)
         if said is not None:
             self.until(f"document.getElementById('status').textContent.includes({said!r})")
-
-    def click(self, selector: str) -> None:
-        self.browser.find_element("css selector", selector).click()
 
     def text(self, selector: str) -> str:
         return self.browser.find_element("css selector", selector).text
@@ -135,9 +68,6 @@ class Person:
     def choose(self, clip: int) -> None:
         self.click(f"#clips [data-key=clip-{clip}] button")
         self.until(f"review.chosen === 'clip-{clip}'")
-
-    def troubles(self) -> list[str]:
-        return [line["message"] for line in self.browser.get_log("browser") if line["level"] == "SEVERE"]
 
 
 def clips(folder: Path) -> list[tuple]:
@@ -156,7 +86,7 @@ def test_a_session_by_keyboard_is_in_the_files(chromium: Any, folder: Path) -> N
     assert [row[2:4] for row in before] == [(0.5, 2.5), (2.5, 4.5), (4.5, 6.5), (6.5, 8.5)]
     with served(folder) as url:
         person = Person(chromium, url)
-        person.troubles()
+        troubles(chromium)  # of earlier tests
         assert person.run("return review.chosen") == "clip-0"
         person.press("a", "Clip 0 accepted")
         person.until("review.chosen === 'clip-1' && review.frame === 75")
@@ -204,10 +134,10 @@ def test_a_session_by_keyboard_is_in_the_files(chromium: Any, folder: Path) -> N
         assert held[1] == (1, other, 2.566667, 4.166667, before[1][4])
         assert review_of(read_proposals(folder)) == {0: "mended", 1: "mended", 2: None, 3: "mended"}
         assert person.text("#count").startswith("3 of 4 reviewed, less than a minute left")
-        assert person.troubles() == []
-        loaded = person.run("return performance.getEntriesByType('resource').map(e => e.name)")
-        assert loaded
-        assert all(name.startswith(url) for name in loaded)
+        assert troubles(chromium) == []
+        names = loaded(chromium)
+        assert names
+        assert all(name.startswith(f"{url}/") for name in names)
 
 
 def test_a_rejected_stretch_becomes_a_clip(chromium: Any, folder: Path) -> None:
@@ -323,14 +253,9 @@ def test_mistakes_made_by_hand_are_shown_until_they_are_mended(chromium: Any, fo
 
 
 def test_a_killed_server_loses_nothing_and_the_page_says_so(chromium: Any, folder: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from tiktok_dm.curate.review import serve; "
-        "serve(Path(sys.argv[1]), open_browser=False)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, str(folder)], stderr=subprocess.PIPE, text=True)
+    process, address = started(folder)
     try:
-        assert process.stderr is not None
-        person = Person(chromium, process.stderr.readline().split(" at ")[1].split(" ")[0])
+        person = Person(chromium, address)
         person.press("5", "Clip 0 has 5 dancers")
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

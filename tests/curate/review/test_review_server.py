@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,19 +19,21 @@ from typing import Any
 import numpy as np
 import pytest
 from media_factory import clicks, constant, film, number_of, numbered
-from review_factory import tables
+from review_factory import started, tables
 
-from tiktok_dm.curate.proposals import read_proposals, read_sources, work_folder, write_sources
+from tiktok_dm.curate.proposals import read_proposals, read_sources, work_folder, write_proposals, write_sources
 from tiktok_dm.curate.review.assets import Assets, picture_times, together
-from tiktok_dm.curate.review.session import FrameTimes
-from tiktok_dm.errors import UserError
+from tiktok_dm.curate.review.frame_times import FrameTimes
+from tiktok_dm.errors import ProblemsError, UserError
 
 testclient = pytest.importorskip(
     "starlette.testclient", reason="the server is not installed: pip install 'tiktok-dm[web]'"
 )
 httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install 'tiktok-dm[test]'")
 
-from tiktok_dm.curate.review.server import create_app, find_sources  # noqa: E402
+from tiktok_dm.curate.review import serving  # noqa: E402
+from tiktok_dm.curate.review.server import create_app  # noqa: E402
+from tiktok_dm.curate.review.serving import find_sources  # noqa: E402
 
 
 class Page:
@@ -413,6 +417,15 @@ def test_poses_are_sent_as_they_are_kept(folder: Path, monkeypatch: pytest.Monke
     assert asked == [(work_folder(folder), sha256_file(read_sources(folder)[0]), 2.0, 4.0)]
 
 
+def test_a_clip_that_is_no_more_has_no_beats_and_no_poses(folder: Path) -> None:
+    page = Page(folder)
+    page.post(action="reject", clip=3)
+    for what in ("beats", "poses"):
+        gone = page.get(f"/api/{what}/3")  # asked for while it was rejected: nothing to complain of
+        assert (gone.status_code, gone.content) == (204, b"")
+        assert page.get(f"/api/{what}/4").status_code == 404
+
+
 def test_another_video_under_the_same_id_is_another_thing(folder: Path, films: dict[int, Path], tmp_path: Path) -> None:
     first = Assets(work_folder(folder), films).frame_times(0)
     other = Assets(work_folder(folder), {0: films[1]}).frame_times(0)
@@ -434,17 +447,6 @@ def test_sources_are_found_by_name_or_id(folder: Path, films: dict[int, Path], t
 # ------------------------------------------------------------------------------------------- the command
 
 
-def _started(folder: Path) -> tuple[subprocess.Popen[str], str]:
-    code = (
-        "import sys; from pathlib import Path; from tiktok_dm.curate.review import serve; "
-        "serve(Path(sys.argv[1]), open_browser=False)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, str(folder)], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    line = process.stderr.readline()
-    return process, line.split(" at ")[1].split(" ")[0].rstrip("/")
-
-
 @pytest.fixture
 def processes() -> Iterator[list[subprocess.Popen[str]]]:
     held: list[subprocess.Popen[str]] = []
@@ -455,7 +457,7 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def test_a_server_that_is_killed_loses_nothing(folder: Path, processes: list) -> None:
-    process, address = _started(folder)
+    process, address = started(folder)
     processes.append(process)
     with httpx.Client(base_url=address, timeout=30) as client:
         state = client.get("/api/state").json()
@@ -481,3 +483,130 @@ def test_what_serve_refuses(folder: Path) -> None:
         serve(folder, host="0.0.0.0", open_browser=False)
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match=r"port \d+ cannot be had"):
         serve(folder, port=taken.getsockname()[1], open_browser=False)
+
+
+def _bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_what_is_no_folder_of_proposals_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "clips.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"notes holds no clips\.csv: give the folder that"):
+        serving.serve(tmp_path / "notes", open_browser=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+    assert _bytes_of(tmp_path / "notes") == {"clips.txt": b"mine"}
+
+
+def test_the_command_ends_with_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tiktok_dm import cli
+
+    monkeypatch.setattr(sys, "argv", ["tiktok-dm", "review", str(tmp_path / "nowhere"), "--no-browser"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert told.startswith("tiktok-dm: ")
+    assert "nowhere is not a folder: give the one that `tiktok-dm propose --out` wrote" in told
+
+
+@pytest.mark.parametrize(
+    ("table", "text", "told"),
+    [
+        ("clips", "clip_id,compilation_id,song_id,start_s,end_s\n0,0,0,3,1\n", r"clips\.csv, line 2, column end_s"),
+        ("proposals", "clip_id,start_confidence\n0,much\n", r"proposals\.csv, line 2, column start_confidence"),
+        ("same_songs", "\x00\x01", r"same_songs\.csv"),
+    ],
+)
+def test_damaged_tables_are_named_before_a_sitting_begins(folder: Path, table: str, text: str, told: str) -> None:
+    (folder / f"{table}.csv").write_text(text)
+    before = _bytes_of(folder)
+    with pytest.raises(ProblemsError, match=told):
+        serving.serve(folder, open_browser=False)
+    assert _bytes_of(folder) == before
+
+
+def test_a_place_that_cannot_be_written_is_named_before_a_sitting_begins(folder: Path) -> None:
+    before = _bytes_of(folder)
+    work_folder(folder).rename(folder.parent / "aside")
+    work_folder(folder).write_text("a file in the place of the folder")
+    with pytest.raises(UserError, match=r"p\.work cannot be written \(File exists\): a review saves every edit there"):
+        serving.serve(folder, open_browser=False)
+    work_folder(folder).unlink()
+    (folder.parent / "aside").rename(work_folder(folder))
+    folder.chmod(0o555)
+    try:
+        if not os.access(folder, os.W_OK):  # root may write anywhere
+            with pytest.raises(UserError, match=r"p cannot be written \(Permission denied\)"):
+                serving.serve(folder, open_browser=False)
+    finally:
+        folder.chmod(0o755)
+    assert _bytes_of(folder) == before
+
+
+def test_a_table_that_cannot_be_read_any_more_is_shown_and_nothing_is_edited(folder: Path) -> None:
+    page = Page(folder)
+    (folder / "clips.csv").rename(folder / "aside")
+    (folder / "clips.csv").mkdir()
+    reply = page.post(action="dancers", clip=0, n=5)
+    assert reply.status_code == 423
+    (problem,) = page.state["problems"]
+    assert problem["file"].endswith("clips.csv")
+    assert problem["message"] == "cannot be read (Is a directory)"
+    (folder / "clips.csv").rmdir()
+    (folder / "aside").rename(folder / "clips.csv")
+    page.state = page.get("/api/state").json()
+    assert page.post(action="dancers", clip=0, n=5).status_code == 200
+
+
+def test_an_edit_that_cannot_be_saved_is_refused_in_a_sentence(folder: Path) -> None:
+    page = Page(folder)
+    before = _bytes_of(folder)
+    (work_folder(folder) / "lock").unlink()
+    (work_folder(folder) / "lock").mkdir()
+    reply = page.post(action="dancers", clip=0, n=5)
+    assert reply.status_code == 422
+    assert "cannot be written (Is a directory)" in reply.json()["error"]
+    assert _bytes_of(folder) == before
+    (work_folder(folder) / "lock").rmdir()
+    (folder / ".pending").write_text("a file in the place of the folder")
+    reply = page.post(action="dancers", clip=0, n=5)
+    assert reply.status_code == 422
+    assert "cannot be written" in reply.json()["error"]
+    (folder / ".pending").unlink()
+    assert _bytes_of(folder) == before
+    assert page.post(action="dancers", clip=0, n=5).status_code == 200
+    assert page.post(action="undo").status_code == 200  # edits that failed are not in the history
+    assert page.post(action="undo").status_code == 422
+
+
+def test_videos_that_are_gone_are_named(folder: Path, films: dict[int, Path]) -> None:
+    proposals = read_proposals(folder)
+    assert serving.check_sources(proposals, films) == []
+    assert serving.check_sources(proposals, {0: films[0]}) == [1]
+    write_sources(folder, {0: folder / "gone.mp4"})
+    with pytest.raises(UserError, match=r"none of the videos of .*p is where it was when it was proposed.*--media"):
+        serving.serve(folder, open_browser=False)
+    (work_folder(folder) / "sources.json").write_text("[1, 2]")
+    assert read_sources(folder) == {}
+
+
+def test_a_video_that_is_another_one_by_now_is_refused(folder: Path, films: dict[int, Path], tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    shutil.copy(films[0], media / "compilation_0.mp4")
+    proposals = read_proposals(folder)
+    table = proposals.annotations.compilations.copy()
+    table["sha256"] = [hashlib.sha256(films[0].read_bytes()).hexdigest(), None]
+    proposals = write_proposals(proposals.with_tables(compilations=table))
+    sources = find_sources(folder, media)
+    assert sources == {0: media / "compilation_0.mp4", 1: films[1]}
+    assert serving.check_sources(proposals, sources) == []
+    with (media / "compilation_0.mp4").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(UserError, match=r"media/compilation_0\.mp4 is not the video that compilation 0 was proposed"):
+        serving.serve(folder, media=media, open_browser=False)
+    assert read_sources(folder) == films  # the next sitting still looks where the right one is

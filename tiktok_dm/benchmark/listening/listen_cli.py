@@ -157,6 +157,7 @@ def serve(
     from tiktok_dm.benchmark.listening import study as studies
     from tiktok_dm.benchmark.listening.server import application
     from tiktok_dm.benchmark.listening.store import Store
+    from tiktok_dm.web_guard import LOOPBACK
 
     study, key = studies.read(folder)
     public = urlsplit(public_url or "")
@@ -169,7 +170,7 @@ def serve(
             f"{studies.STUDY} in {folder} was changed after the first start: restore it, or make a new study"
         )
     # Against DNS rebinding; an address that the owner opened to a network may go by any name.
-    hosts = {"127.0.0.1", "localhost", "::1"} | ({public.hostname} if public.hostname else set())
+    hosts = LOOPBACK | ({public.hostname} if public.hostname else set())
     local = host in hosts
     asgi = application(folder, store, public_url=public_url, hosts=hosts if local else None)
     config = uvicorn.Config(asgi, host=host, port=port, log_level="warning", access_log=False, server_header=False)
@@ -203,9 +204,11 @@ def report(
     """Mean opinion scores with clustered intervals, paired tests, exclusions with reasons."""
     _wants("sqlalchemy")
     _wants("statsmodels")
-    from tiktok_dm.benchmark.listening import report as reports
     from tiktok_dm.benchmark.listening import study as studies
+    from tiktok_dm.benchmark.listening.plot import plot
+    from tiktok_dm.benchmark.listening.report import analyse
     from tiktok_dm.benchmark.listening.store import Store
+    from tiktok_dm.benchmark.listening.tables import in_words, long_table
 
     study, key = studies.read(folder)
     if database is None and not (folder / studies.VOTES).is_file():
@@ -215,10 +218,10 @@ def report(
         raters, trials = store.everything()
     finally:
         store.close()
-    results = reports.analyse(study, key, raters, trials, draws=draws, design_changed=store.design_changed)
+    results = analyse(study, key, raters, trials, draws=draws, design_changed=store.design_changed)
     to_stdout = json_file is not None and str(json_file) == "-"
     if csv_file is not None:
-        _write(csv_file, reports.long_table(results))
+        _write(csv_file, long_table(results))
     if json_file is not None:
         text = json.dumps(results.as_dict(), indent=2)
         if to_stdout:
@@ -226,9 +229,9 @@ def report(
         else:
             _write(json_file, text + "\n")
     if plot_file is not None:
-        reports.plot(results, study, plot_file)
+        plot(results, study, plot_file)
     if not to_stdout:
-        typer.echo(reports.in_words(results))
+        typer.echo(in_words(results))
 
 
 def _write(path: Path, text: str) -> None:

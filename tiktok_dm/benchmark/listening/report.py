@@ -1,4 +1,4 @@
-"""What the answers say: exclusions by the study's own rules, mean opinion scores, intervals, tests, tables, a plot.
+"""What the answers say: mean opinion scores of whoever is kept, their intervals, and tests of pairs.
 
 Statistics, and why these:
 
@@ -12,26 +12,23 @@ Statistics, and why these:
   on each item's two mean ratings; Holm's correction (1979) over all pairs of systems and hidden reference. The low
   anchor is there to show that the test works, and takes no part in the tests.
 
-Not for how answers are gathered (`store`).
+Not for how answers are gathered (`store`), who is left out (`exclusions`) and how results are shown (`tables`, `plot`).
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tiktok_dm.benchmark.listening.study import HIGHEST, LOWEST, ConditionKind, Key, Study
-from tiktok_dm.errors import UserError
+from tiktok_dm.benchmark.listening.exclusions import reasons, sessions_of
+from tiktok_dm.benchmark.listening.rating_statistics import cluster_bootstrap, holm, interval, signed_rank
+from tiktok_dm.benchmark.listening.study import ConditionKind, Key, Study
 
 DRAWS = 5000
 _METHOD = (
@@ -39,23 +36,6 @@ _METHOD = (
     "bootstrap over raters and items, {draws} draws, seed {seed}. Tests: Wilcoxon signed-rank on the items' mean "
     "ratings, two-sided, corrected after Holm over all pairs of systems and hidden reference."
 )
-COLUMNS = (
-    "rater",
-    "item",
-    "system",
-    "kind",
-    "position",
-    "rating",
-    "seconds",
-    "plays",
-    "original_plays",
-    "checks",
-    "headphones",
-    "excluded",
-    "reasons",
-)
-"""Of the long-format table: one row a rating. `position` counts a rater's ratings from 1, `seconds` are from the clip's
-handing out to the answer, `checks` and `headphones` are right answers of all (`2/2`)."""
 
 
 @dataclass(frozen=True)
@@ -142,136 +122,6 @@ class Report:
         return told
 
 
-# --------------------------------------------------------------------------------------------- exclusions
-
-
-@dataclass
-class _Session:
-    """A rater's trials, sorted out."""
-
-    ratings: list[dict[str, Any]]
-    checks: list[bool]
-    headphones: list[bool]
-    volume: list[bool]
-
-
-def _sessions(raters: Sequence[Mapping[str, Any]], trials: Sequence[Mapping[str, Any]]) -> dict[int, _Session]:
-    sessions = {rater["number"]: _Session([], [], [], []) for rater in raters}
-    for trial in trials:
-        if trial["answered_at"] is None:
-            continue
-        session = sessions[trial["rater"]]
-        right = trial["answer"] == trial["expected"]
-        if trial["kind"] == "rating":
-            session.ratings.append(dict(trial))
-        elif trial["kind"] == "check":
-            session.checks.append(right)
-        elif trial["kind"] == "headphones":
-            session.headphones.append(right)
-        elif trial["kind"] == "volume":
-            session.volume.append(right)
-    return sessions
-
-
-def reasons(study: Study, key: Key, session: _Session, ended_short: bool = False) -> list[str]:
-    """Why a rater is left out, by the rules of the study; empty for one who is kept.
-
-    Args:
-        session: the rater's answers.
-        ended_short: the study itself ended the session before all clips, which is no fault of the rater.
-    """
-    rules, found = study.exclusion, []
-    ratings = session.ratings
-    failed = session.checks.count(False)
-    if failed >= rules.failed_checks:
-        found.append(f"failed {failed} of {len(session.checks)} attention checks")
-    if not ended_short and len(ratings) < rules.least_share * study.items_a_rater:
-        found.append(f"answered {len(ratings)} of {study.items_a_rater} clips")
-    quick = 0
-    for trial in ratings:
-        item, condition = divmod(trial["cell"], study.n_conditions)
-        least = key.clips[item][condition].seconds + (key.originals[item].seconds if key.originals else 0.0)
-        began = min(at for at in (trial["clip_at"], trial["original_at"]) if at is not None)
-        quick += trial["answered_at"] - began < least + rules.quick_s
-    if ratings and quick > rules.quick_share * len(ratings):
-        found.append(f"answered {quick} of {len(ratings)} clips too fast")
-    reference = [
-        trial["answer"] for trial in ratings if key.conditions[trial["cell"] % study.n_conditions].kind == "reference"
-    ]
-    if len(reference) >= 2 and np.mean(reference) < rules.reference_below:
-        found.append(f"rated the hidden reference {np.mean(reference):.2f} on average")
-    if len(ratings) >= rules.same_rating_from and len({trial["answer"] for trial in ratings}) == 1:
-        found.append(f"gave the same rating {len(ratings)} times")
-    if rules.volume and ratings and not any(session.volume):
-        found.append("never passed the volume check")
-    heard = session.headphones
-    if rules.headphones == "exclude" and heard and sum(heard) < rules.headphones_right * len(heard) - 1e-9:
-        found.append(f"{sum(heard)} of {len(heard)} right in the headphone check")
-    return found
-
-
-# --------------------------------------------------------------------------------------------- statistics
-
-
-def cluster_bootstrap(
-    values: np.ndarray, raters: np.ndarray, items: np.ndarray, conditions: np.ndarray, *, draws: int, seed: int
-) -> np.ndarray:
-    """Means by condition under resampling of raters and items.
-
-    Args:
-        values: ratings, (n,).
-        raters, items, conditions: whose, of what, and under which, integers (n,).
-        draws: number of resamplings.
-        seed: of the generator.
-
-    Returns:
-        float64 (draws, conditions); nan where a draw holds no rating of a condition.
-    """
-    rng = np.random.default_rng(seed)
-    _, rater = np.unique(raters, return_inverse=True)
-    _, item = np.unique(items, return_inverse=True)
-    n_raters, n_items = rater.max() + 1, item.max() + 1
-    of = np.eye(int(conditions.max()) + 1)[conditions]
-    means = np.full((draws, of.shape[1]), np.nan)
-    for first in range(0, draws, 500):
-        n = min(500, draws - first)
-        by_rater = rng.multinomial(n_raters, np.full(n_raters, 1 / n_raters), n)
-        by_item = rng.multinomial(n_items, np.full(n_items, 1 / n_items), n)
-        weight = (by_rater[:, rater] * by_item[:, item]).astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            means[first : first + n] = (weight * values) @ of / (weight @ of)
-    return means
-
-
-def interval(draws: np.ndarray) -> tuple[float, float]:
-    """95 % percentile interval of bootstrap draws (those that are defined); nan without any."""
-    defined = draws[np.isfinite(draws)]
-    if not len(defined):
-        return math.nan, math.nan
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def signed_rank(first: np.ndarray, second: np.ndarray) -> float:
-    """Two-sided p of the Wilcoxon signed-rank test on pairs, (n,) each; 1 where no pair differs."""
-    from scipy.stats import wilcoxon
-
-    # Means of a few ratings: what differs in the last bits only is equal.
-    differences = np.round(np.asarray(first, np.float64) - np.asarray(second, np.float64), 9)
-    if not np.any(differences):
-        return 1.0
-    return float(wilcoxon(differences, zero_method="wilcox", alternative="two-sided").pvalue)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """p-values corrected after Holm (1979)."""
-    if not p:
-        return []
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(value) for value in multipletests(list(p), method="holm")[1]]
-
-
 def _item_means(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     gathered: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
@@ -296,7 +146,7 @@ def analyse(
         draws: of the bootstrap.
         design_changed: say that study.json is not what it was when the first rater came.
     """
-    sessions = _sessions(raters, trials)
+    sessions = sessions_of(raters, trials)
     short = {rater["number"]: bool(rater["cut_short"]) for rater in raters}
     excluded: dict[str, list[str]] = {}
     rows: list[dict[str, Any]] = []
@@ -390,106 +240,3 @@ def _compare(study: Study, key: Key, kept: Sequence[Mapping[str, Any]], draws: i
     ]
     scores.sort(key=lambda score: (math.isnan(score.mean), -score.mean, score.name))
     return scores, pairs
-
-
-# --------------------------------------------------------------------------------------------- what is written
-
-
-def long_table(report: Report) -> str:
-    """The long-format table as CSV (RFC 4180 with plain line ends)."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(report.rows)
-    return text.getvalue()
-
-
-def in_words(report: Report) -> str:
-    """The results as a table for a terminal."""
-    lines = [
-        f"{report.protocol}: {report.raters_finished} raters finished, {report.raters_begun} began, "
-        f"{report.raters_kept} kept; {report.votes} votes, {report.fewest_votes} to {report.most_votes} a cell",
-        "",
-        f"{'system':<24} {'MOS':>5}  {'95 % interval':<14} votes",
-    ]
-    for score in report.scores:
-        name = score.name if score.kind == "system" else f"({score.name})"
-        if score.votes:
-            lines.append(f"{name:<24} {score.mean:5.2f}  {score.low:5.2f} - {score.high:4.2f}   {score.votes:5d}")
-        else:
-            lines.append(f"{name:<24}     -  -                  0")
-    if report.pairs:
-        lines += ["", f"{'pair':<32} {'diff':>6}  {'95 % interval':<16} {'p':>7} {'p Holm':>7}"]
-        for pair in report.pairs:
-            name = f"{pair.first} - {pair.second}"
-            lines.append(
-                f"{name:<32} {pair.difference:+6.2f}  {pair.low:+5.2f} to {pair.high:+5.2f}   {pair.p:7.4f} "
-                f"{pair.p_holm:7.4f}"
-            )
-    lines += ["", "Left out: " + ("nobody" if not report.excluded else "")]
-    lines += [f"  {name}: {'; '.join(why)}" for name, why in report.excluded.items()]
-    lines += ["Rules of exclusion, fixed when the study was made: a rater who", *(f"  - {r}" for r in report.rules)]
-    lines += [*(f"Note: {note}" for note in report.notes), "", report.method]
-    return "\n".join(lines)
-
-
-def plot(report: Report, study: Study, out: Path) -> None:
-    """Mean opinion scores with their intervals, as a picture in the format that the file's name says.
-
-    Raises:
-        UserError: nothing to draw, no matplotlib, or a format that it does not write.
-    """
-    scores = [score for score in report.scores if score.votes]
-    if not scores:
-        raise UserError("no rating counts so far: there is nothing to plot")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise UserError("the plot needs matplotlib: run pip install matplotlib") from error
-    figure = Figure(figsize=(7.5, 1.5 + 0.46 * len(scores)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for y, score in enumerate(reversed(scores)):
-        colour = "#0d6e6e" if score.kind == "system" else "#8a857b"
-        axes.plot([score.low, score.high], [y, y], color=colour, linewidth=2.4, solid_capstyle="butt", zorder=2)
-        axes.plot(
-            score.mean, y, "o" if score.kind == "system" else "D", color=colour, markersize=7.5, zorder=3, clip_on=False
-        )
-        axes.text(HIGHEST + 0.12, y, f"{score.mean:.2f}", va="center", ha="left", fontsize=10, color="#1d1c1a")
-    labels = [s.name if s.kind == "system" else f"{s.name} (hidden)" if s.kind == "reference" else f"{s.name} (low)"
-              for s in reversed(scores)]  # fmt: skip
-    axes.set_yticks(range(len(scores)), labels)
-    for text, score in zip(axes.get_yticklabels(), reversed(scores), strict=True):
-        text.set_color("#1d1c1a" if score.kind == "system" else "#6b675f")
-    axes.set_ylim(-0.6, len(scores) - 0.4)
-    axes.set_xlim(LOWEST, HIGHEST)
-    axes.set_xticks(
-        range(LOWEST, HIGHEST + 1), [f"{k + LOWEST}\n{label}" for k, label in enumerate(study.protocol.labels)]
-    )
-    axes.grid(axis="x", color="#e3dfd7", linewidth=0.9, zorder=0)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.set_title(
-        f"{study.protocol.title}: mean opinion score and 95 % interval\n", loc="left", fontsize=11.5, fontweight="bold"
-    )
-    axes.text(
-        0,
-        1.02,
-        f"{report.raters_kept} raters, {sum(s.votes for s in scores)} ratings; clustered by rater and item",
-        transform=axes.transAxes,
-        fontsize=9,
-        color="#6b675f",
-    )
-    partial = out.with_name(f".{out.stem}.partial{out.suffix}")
-    try:
-        figure.savefig(partial, dpi=160)
-        os.replace(partial, out)
-    except ValueError as error:
-        raise UserError(
-            f"a plot cannot be written as {out.suffix or 'a file without ending'}: name a .png or .svg"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -16,16 +16,16 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from jinja2 import Environment
-from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from tiktok_dm.benchmark.listening.report import Report, analyse
 from tiktok_dm.benchmark.listening.store import Position, Refused, Store, Trial
 from tiktok_dm.benchmark.listening.study import STIMULI, Study
+from tiktok_dm.web_guard import guarded, is_json, refuse, same_site
 
 COOKIE = "listening_session"
 _COOKIE_DAYS = 30
@@ -40,85 +40,10 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
 }
 _MEDIA = {".mp4": "video/mp4", ".m4a": "audio/mp4"}
-_HEADERS = [
-    (
-        b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; media-src 'self'; connect-src 'self'; "
-        b"img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    ),
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"same-origin"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
-    (b"cache-control", b"no-store"),
-]
-
-
-class _TooLarge(Exception):
-    pass
-
-
-class Guard:
-    """Around the application: size of requests, names of the host, safe headers on every answer.
-
-    Args:
-        app: the application.
-        hosts: names by which the server may be called (against DNS rebinding); None: any.
-    """
-
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
-        self.app, self.hosts = app, hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def sent(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *_HEADERS]
-            await send(message)
-
-        got = 0
-
-        async def received() -> Message:
-            nonlocal got
-            message = await receive()
-            got += len(message.get("body", b""))
-            if got > MAX_BODY:
-                raise _TooLarge
-            return message
-
-        headers = dict(scope["headers"])
-        host = urlsplit("//" + headers.get(b"host", b"").decode("latin-1")).hostname
-        length = headers.get(b"content-length", b"0")
-        refusal = None
-        if self.hosts is not None and host not in self.hosts:
-            refusal = _refuse(421, "This server does not go by that name.")
-        elif not length.isdigit() or int(length) > MAX_BODY:
-            refusal = _refuse(413, "The request is too large.")
-        if refusal is not None:
-            await refusal(scope, receive, sent)
-            return
-        await self.app(scope, received, sent)
-
-
-async def _too_large(request: Request, error: Exception) -> Response:
-    return _refuse(413, "The request is too large.")
-
-
-def _refuse(status: int, text: str) -> JSONResponse:
-    return JSONResponse({"error": text}, status)
-
-
-def _same_site(request: Request) -> bool:
-    """Whether a request that changes something comes from this site's own page, as far as the browser says."""
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return False
-    origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; media-src 'self'; connect-src 'self'; "
+    "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 
 
 async def _body(request: Request, *wanted: str) -> dict[str, Any]:
@@ -127,9 +52,9 @@ async def _body(request: Request, *wanted: str) -> dict[str, Any]:
     Raises:
         Refused: anything else, or another site's.
     """
-    if not _same_site(request):
+    if not same_site(request.headers):
         raise Refused(403, "The request comes from another site.")
-    if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+    if not is_json(request.headers):
         raise Refused(415, "The request should be JSON.")
     try:
         body = json.loads(await request.body())
@@ -229,7 +154,7 @@ class App:
             try:
                 return await endpoint(request)
             except Refused as refused:
-                return _refuse(refused.status, str(refused))
+                return refuse(refused.status, str(refused))
 
         return answer
 
@@ -309,7 +234,7 @@ class App:
         """
         token = request.path_params["token"]
         if await run_in_threadpool(self.store.rater, token) is None:
-            return _refuse(404, "This link belongs to no session of this study.")
+            return refuse(404, "This link belongs to no session of this study.")
         response = HTMLResponse(
             '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/">'
             '<title>One moment</title><p><a href="/">Go on</a></p></html>'
@@ -403,4 +328,4 @@ def application(
         hosts: names by which the server may be called; None: any.
     """
     routes = App(folder, store, public_url).routes
-    return Guard(Starlette(routes=routes, exception_handlers={_TooLarge: _too_large}), hosts)
+    return guarded(routes, hosts=hosts, policy=_POLICY, max_body=MAX_BODY)

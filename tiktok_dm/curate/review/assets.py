@@ -1,7 +1,7 @@
 """What the page shows of the videos: pictures, the sound's outline, beats, poses, and when the pictures come.
 
 Everything is made when it is first asked for and kept in the work folder, under the video's name, size and time of
-change: another video under the same id is another thing. Not for the tables (`session`), and not for the video itself,
+change: another video under the same id is another thing. Not for the tables (`edits`), and not for the video itself,
 which the browser takes from `server` as it lies.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tiktok_dm.curate.review.session import FrameTimes
+from tiktok_dm.curate.review.frame_times import FrameTimes
 from tiktok_dm.errors import Filtered, MediaError, UserError
 from tiktok_dm.pipeline.store import sha256_file
 
@@ -155,10 +155,12 @@ class Assets:
         """Poses of a clip, (frames, dancers, 25, 3) at 30 fps from `start_s`; None where none were estimated."""
         from tiktok_dm.curate.dancers import stored_poses
 
+        return stored_poses(self.work, self.checksum(compilation_id), start_s, end_s)
+
+    def checksum(self, compilation_id: int) -> str:
+        """SHA-256 of a video."""
         path = self.source(compilation_id)
-        kept = self.folder(compilation_id) / "sha256.txt"
-        checksum = self._kept(kept, lambda: sha256_file(path).encode()).decode()
-        return stored_poses(self.work, checksum, start_s, end_s)
+        return self._kept(self.folder(compilation_id) / "sha256.txt", lambda: sha256_file(path).encode()).decode()
 
     def _lock(self, name: str) -> threading.Lock:
         with self._guard:

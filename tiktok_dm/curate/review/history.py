@@ -1,6 +1,6 @@
 """Undo and redo: the tables before and after each edit of this sitting.
 
-Kept in memory alone; what was saved stays saved. Not for what an edit does (`session`).
+Kept in memory alone; what was saved stays saved. Not for what an edit does (`edits`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from tiktok_dm.curate.proposals import Proposals
+from tiktok_dm.curate.review.draft import Edit, Refused
 
 LONGEST = 500
 
@@ -54,6 +55,26 @@ class History:
         """The step that redo makes again."""
         return self._undone[-1] if self._undone else None
 
+    def undoing(self) -> Edit:
+        """The edit that takes the last step back.
+
+        Raises:
+            Refused: there is none.
+        """
+        if self.last is None:
+            raise Refused("There is nothing to undo: edits of earlier sittings stay")
+        return Edit(self.last.before, f"Undone: {_lower(self.last.what)}", self.last.was)
+
+    def redoing(self) -> Edit:
+        """The edit that makes the next step again.
+
+        Raises:
+            Refused: there is none.
+        """
+        if self.next is None:
+            raise Refused("There is nothing to redo")
+        return Edit(self.next.after, f"Made again: {_lower(self.next.what)}", self.next.clip_id)
+
     def went_back(self) -> None:
         """The last step was taken back, and that is saved."""
         self._undone.append(self._done.pop())
@@ -61,3 +82,7 @@ class History:
     def went_on(self) -> None:
         """The next step was made again, and that is saved."""
         self._done.append(self._undone.pop())
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

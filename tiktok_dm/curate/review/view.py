@@ -1,6 +1,6 @@
 """What the page is told of the tables, as plain JSON: clips with their values, pairs, songs, progress.
 
-Not for changing anything (`session`).
+Not for changing anything (`edits`).
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from tiktok_dm.curate.proposals import Proposals
-from tiktok_dm.curate.review.session import VALUES
+from tiktok_dm.curate.proposals import VALUES, Proposals
 
 LOW = 0.8
 """A clip with a value that is less sure than this is of low confidence."""

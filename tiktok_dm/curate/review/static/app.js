@@ -666,10 +666,10 @@ function lookAfterClip() {
         overlay.draw(now());
       }
     }
-    if (beatsFor !== key) {
+    if (beatsFor !== key && clipNow()?.id === item.id) {
       beatsFor = key;
       const response = await fetch(`/api/beats/${item.id}`).catch(() => null);
-      if (beatsFor === key && response && response.ok) {
+      if (beatsFor === key && response && response.status === 200) {
         const found = await response.json();
         timeline.beats = found.beats_s;
         timeline.drawPart();

@@ -270,10 +270,10 @@ export class Timeline {
       ctx.fillStyle = "#99a2af";
       ctx.fillText(clock(k * step, step < 1 ? 1 : 0), x(k * step) + 4, height - 7);
     }
-    // Candidates that no clip uses: where else a cut could be.
+    // Candidates that no clip uses: where else a cut could be, the surer the brighter.
     for (const candidate of this.candidates) {
       if (candidate.used || candidate.at < from || candidate.at > to) continue;
-      ctx.fillStyle = "#f2c94c";
+      ctx.fillStyle = `rgb(242 201 76 / ${0.3 + 0.7 * (candidate.confidence ?? 1)})`;
       ctx.beginPath();
       ctx.moveTo(x(candidate.at) - 4, 0);
       ctx.lineTo(x(candidate.at) + 4, 0);

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from review_factory import frames, tables
 
 from tiktok_dm.curate.proposals import Proposals, read_proposals, write_proposals
-from tiktok_dm.curate.review import session
+from tiktok_dm.curate.review import edits
+from tiktok_dm.curate.review.draft import Refused
+from tiktok_dm.curate.review.edits import SplitNeeded
+from tiktok_dm.curate.review.frame_times import FrameTimes
 from tiktok_dm.curate.review.history import History, Step
-from tiktok_dm.curate.review.session import FrameTimes, Ids, Refused, SplitNeeded
+from tiktok_dm.curate.review.ids import Ids, next_ids
 from tiktok_dm.curate.review.view import told
 
 TIMES = frames(60.0)
@@ -61,77 +64,77 @@ def rejected(proposals: Proposals) -> list[tuple[int, float, float, str]]:
 
 
 def ids(proposals: Proposals) -> Ids:
-    return session.next_ids(proposals)
+    return next_ids(proposals)
 
 
 def test_accepting_changes_nothing_but_the_mark(before: Proposals) -> None:
-    edit = session.accept(before, 1)
+    edit = edits.accept(before, 1)
     assert edit.what == "Clip 1 accepted"
     assert said(edit.proposals, 1) == said(before, 1) | {"review": "accepted"}
     for table in ("clips", "songs", "rejected", "same_songs", "candidates"):
         assert edit.proposals.table(table).equals(before.table(table))
-    mended = session.set_dancers(edit.proposals, 1, 3).proposals
-    assert said(session.accept(mended, 1).proposals, 1)["review"] == "mended"
+    mended = edits.set_dancers(edit.proposals, 1, 3).proposals
+    assert said(edits.accept(mended, 1).proposals, 1)["review"] == "mended"
 
 
 def test_a_cut_between_touching_clips_moves_both_edges(before: Proposals) -> None:
-    after = session.nudge(before, 1, "start", 2, TIMES).proposals
+    after = edits.nudge(before, 1, "start", 2, TIMES).proposals
     assert (clip(after, 1)["start_s"], clip(after, 0)["end_s"]) == (10.066667, 10.066667)
     assert said(after, 1)["start_confidence"] == said(after, 0)["end_confidence"] == 1
     assert said(after, 1)["start_reason"] == "set in the review"
     # The neighbour was not looked at: it stays for review.
     assert (said(after, 1)["review"], said(after, 0)["review"]) == ("mended", None)
-    back = session.nudge(after, 0, "end", -2, TIMES).proposals
+    back = edits.nudge(after, 0, "end", -2, TIMES).proposals
     assert (clip(back, 1)["start_s"], clip(back, 0)["end_s"]) == (10.0, 10.0)
 
 
 def test_an_edge_alone_opens_a_gap_but_never_an_overlap(before: Proposals) -> None:
-    after = session.nudge(before, 1, "start", 3, TIMES, alone=True).proposals
+    after = edits.nudge(before, 1, "start", 3, TIMES, alone=True).proposals
     assert (clip(after, 1)["start_s"], clip(after, 0)["end_s"]) == (10.1, 10.0)
     with pytest.raises(Refused, match=r"Clip 0 lasts from 2.00 to 10.00 s: clips may touch but not overlap"):
-        session.nudge(before, 1, "start", -1, TIMES, alone=True)
+        edits.nudge(before, 1, "start", -1, TIMES, alone=True)
 
 
 def test_a_nudge_starts_from_the_nearest_picture_and_lands_on_one(before: Proposals) -> None:
     odd = before.with_tables(clips=before.clips.assign(end_s=before.clips.end_s.replace(30.0, 29.99)))
-    assert clip(session.nudge(odd, 2, "end", 1, TIMES).proposals, 2)["end_s"] == round(30 + 1 / 30, 6)
+    assert clip(edits.nudge(odd, 2, "end", 1, TIMES).proposals, 2)["end_s"] == round(30 + 1 / 30, 6)
     uneven = FrameTimes(TIMES.times[[0, 1, 600, 660, 661, 900, 1200]])  # 0, .033, 20, 22, 22.033, 30, 40
-    assert clip(session.nudge(before, 2, "end", 1, uneven).proposals, 2)["end_s"] == 40
-    assert clip(session.nudge(before, 2, "start", 1, uneven).proposals, 2)["start_s"] == 22.033333
+    assert clip(edits.nudge(before, 2, "end", 1, uneven).proposals, 2)["end_s"] == 40
+    assert clip(edits.nudge(before, 2, "start", 1, uneven).proposals, 2)["start_s"] == 22.033333
 
 
 @pytest.mark.parametrize(("edge", "index"), [("start", 600), ("start", 700), ("end", 300), ("end", 299)])
 def test_a_clip_keeps_at_least_one_picture(before: Proposals, edge: str, index: int) -> None:
     with pytest.raises(Refused, match="Clip 1 would have no picture left"):
-        session.move(before, 1, edge, index, TIMES)
+        edits.move(before, 1, edge, index, TIMES)
     with pytest.raises(Refused, match="Clip 0 would have no picture left: merge"):
-        session.move(before, 1, "start", 60, TIMES)
+        edits.move(before, 1, "start", 60, TIMES)
 
 
 def test_nothing_lies_outside_the_video(before: Proposals) -> None:
     with pytest.raises(Refused, match=r"it lasts 30.00 s"):
-        session.nudge(before, 2, "end", 1, frames(30.0))
+        edits.nudge(before, 2, "end", 1, frames(30.0))
     with pytest.raises(Refused, match=r"The video ends there"):
-        session.nudge(before, 3, "start", -1, TIMES)
+        edits.nudge(before, 3, "start", -1, TIMES)
 
 
 def test_a_clip_that_grows_takes_from_a_rejected_stretch(before: Proposals) -> None:
-    after = session.move(before, 2, "start", 630, TIMES).proposals
+    after = edits.move(before, 2, "start", 630, TIMES).proposals
     assert rejected(after)[1] == (0, 20.0, 21.0, "card")
-    gone = session.move(after, 2, "start", 600, TIMES).proposals
+    gone = edits.move(after, 2, "start", 600, TIMES).proposals
     assert [row[3] for row in rejected(gone)] == ["title_card", "black"]
 
 
 def test_offsets_of_pairs_follow_the_starts(before: Proposals) -> None:
     # Clip 2's music is 1.25 times as fast and has the start of clip 0 at its second 3.
-    later = session.move(before, 0, "start", 135, TIMES).proposals  # from 2 to 4.5 s
+    later = edits.move(before, 0, "start", 135, TIMES).proposals  # from 2 to 4.5 s
     assert pair(later, 0, 2)["offset_s"] == 3 + 2.5 / 1.25
-    earlier = session.move(later, 2, "start", 630, TIMES).proposals  # from 22 to 21 s
+    earlier = edits.move(later, 2, "start", 630, TIMES).proposals  # from 22 to 21 s
     assert pair(earlier, 0, 2)["offset_s"] == 3 + 2.5 / 1.25 + 1
 
 
 def test_cutting_gives_the_second_part_the_next_id(before: Proposals) -> None:
-    edit = session.cut(before, 1, 450, TIMES, ids(before))
+    edit = edits.cut(before, 1, 450, TIMES, ids(before))
     after = edit.proposals
     assert (edit.clip_id, edit.what) == (5, "Clip 1 cut at 15.00 s; clip 5 begins there")
     assert [(int(k), a, b) for k, a, b in after.clips[["clip_id", "start_s", "end_s"]].itertuples(index=False)][:4] == [
@@ -151,11 +154,11 @@ def test_cutting_gives_the_second_part_the_next_id(before: Proposals) -> None:
     assert list(after.candidates.used) == ["yes", "yes", "yes"]
     for index in (300, 600, 700):
         with pytest.raises(Refused, match="Clip 1 cannot be cut"):
-            session.cut(before, 1, index, TIMES, ids(before))
+            edits.cut(before, 1, index, TIMES, ids(before))
 
 
 def test_merging_keeps_the_lower_id_the_longer_ones_song_and_the_most_dancers(before: Proposals) -> None:
-    edit = session.merge(before, 1, 0)
+    edit = edits.merge(before, 1, 0)
     after = edit.proposals
     assert edit.clip_id == 0
     assert 1 not in set(after.clips.clip_id)
@@ -169,74 +172,74 @@ def test_merging_keeps_the_lower_id_the_longer_ones_song_and_the_most_dancers(be
     assert [(p.clip_a, p.clip_b) for p in after.same_songs.itertuples()] == [(0, 2), (0, 3), (3, 4)]
     assert pair(after, 0, 3)["offset_s"] == -1 - 8
     with pytest.raises(Refused, match="choose two clips of one compilation"):
-        session.merge(before, 2, 3)
+        edits.merge(before, 2, 3)
     with pytest.raises(Refused, match="clip 1 lies between them"):
-        session.merge(before, 0, 2)
+        edits.merge(before, 0, 2)
 
 
 def test_merging_over_a_rejected_stretch_takes_it_in(before: Proposals) -> None:
-    after = session.merge(before, 1, 2).proposals
+    after = edits.merge(before, 1, 2).proposals
     assert clip(after, 1)["end_s"] == 30
     assert [row[3] for row in rejected(after)] == ["title_card", "black"]
 
 
 def test_songs_come_and_go_with_their_clips(before: Proposals) -> None:
-    edit = session.set_song(before, 4, None, ids(before))
+    edit = edits.set_song(before, 4, None, ids(before))
     assert clip(edit.proposals, 4)["song_id"] == 3
     assert list(edit.proposals.annotations.songs.song_id) == [0, 1, 3]  # song 2 had no other clip, and no name
     assert said(edit.proposals, 4)["song_confidence"] == 1
     named = before.with_tables(songs=before.annotations.songs.assign(title=["", "", "La La"]).replace("", None))
-    assert list(session.set_song(named, 4, 1, ids(before)).proposals.annotations.songs.song_id) == [0, 1, 2]
+    assert list(edits.set_song(named, 4, 1, ids(before)).proposals.annotations.songs.song_id) == [0, 1, 2]
     with pytest.raises(Refused, match="There is no song 7"):
-        session.set_song(before, 4, 7, ids(before))
+        edits.set_song(before, 4, 7, ids(before))
 
 
 def test_one_to_five_dancers(before: Proposals) -> None:
-    after = session.set_dancers(before, 2, 4).proposals
+    after = edits.set_dancers(before, 2, 4).proposals
     assert (clip(after, 2)["n_dancers"], said(after, 2)["dancers_reason"]) == (4, "set in the review")
     for n in (0, 6):
         with pytest.raises(Refused, match="1 to 5"):
-            session.set_dancers(before, 2, n)
+            edits.set_dancers(before, 2, n)
 
 
 def test_a_rejected_clip_comes_back_with_a_new_id_and_what_was_known_of_it(before: Proposals) -> None:
-    after = session.reject(before, 4).proposals
+    after = edits.reject(before, 4).proposals
     assert 4 not in set(after.clips.clip_id)
     assert [(p.clip_a, p.clip_b) for p in after.same_songs.itertuples()] == [(0, 2), (1, 3), (0, 1)]
     assert rejected(after)[-1] == (1, 12.0, 20.0, "rejected")
     assert 2 not in set(after.annotations.songs.song_id)
     assert ids(after) == Ids(5, 3)  # neither id is free again
-    back = session.restore(after, 1, 12.0, 20.0, ids(after), TIMES)
+    back = edits.restore(after, 1, 12.0, 20.0, ids(after), TIMES)
     assert back.clip_id == 5
     # Its song is gone with it, so it has one of its own.
     row = clip(back.proposals, 5)
     assert (row["start_s"], row["end_s"], row["song_id"], row["n_dancers"]) == (12.0, 20.0, 3, 3)
-    again = session.restore(session.reject(before, 3).proposals, 1, 0.0, 10.0, Ids(5, 3), TIMES).proposals
+    again = edits.restore(edits.reject(before, 3).proposals, 1, 0.0, 10.0, Ids(5, 3), TIMES).proposals
     assert clip(again, 5)["song_id"] == 1
     with pytest.raises(Refused, match="no longer among the rejected"):
-        session.restore(back.proposals, 1, 12.0, 20.0, ids(after), TIMES)
+        edits.restore(back.proposals, 1, 12.0, 20.0, ids(after), TIMES)
 
 
 def test_restoring_leaves_clips_what_they_took(before: Proposals) -> None:
     grown = before.with_tables(rejected=before.rejected.assign(end_s=before.rejected.end_s.replace(22.0, 24.0)))
-    after = session.restore(grown, 0, 20.0, 24.0, ids(grown), None).proposals
+    after = edits.restore(grown, 0, 20.0, 24.0, ids(grown), None).proposals
     assert (clip(after, 5)["start_s"], clip(after, 5)["end_s"], clip(after, 5)["song_id"]) == (20.0, 22.0, 3)
     full = before.with_tables(rejected=before.rejected.assign(start_s=2.0, end_s=5.0))
     with pytest.raises(Refused, match="covered by clips"):
-        session.restore(full, 0, 2.0, 5.0, ids(full), TIMES)
+        edits.restore(full, 0, 2.0, 5.0, ids(full), TIMES)
 
 
 def test_the_last_clip_cannot_be_rejected(tmp_path: Path) -> None:
     alone = tables(tmp_path / "p", [(0, 0, 0, 0.0, 5.0, 1)])
     with pytest.raises(Refused, match="Clip 0 is the last one"):
-        session.reject(alone, 0)
+        edits.reject(alone, 0)
 
 
 def test_a_clip_without_times_can_be_named_but_not_moved(tmp_path: Path) -> None:
     untimed = tables(tmp_path / "p", [(0, 0, 0, None, None, 1), (1, 0, 1, 2.0, 5.0, 1)])
-    assert clip(session.set_song(untimed, 0, 1, Ids(2, 2)).proposals, 0)["song_id"] == 1
+    assert clip(edits.set_song(untimed, 0, 1, Ids(2, 2)).proposals, 0)["song_id"] == 1
     with pytest.raises(Refused, match="Clip 0 has no times"):
-        session.nudge(untimed, 0, "end", 1, TIMES)
+        edits.nudge(untimed, 0, "end", 1, TIMES)
 
 
 # ------------------------------------------------------------------------------------------- pairs
@@ -244,7 +247,7 @@ def test_a_clip_without_times_can_be_named_but_not_moved(tmp_path: Path) -> None
 
 def test_same_makes_one_song_of_two(before: Proposals) -> None:
     songs = before.annotations.songs.assign(title=["One", "Two", None], artist=[None, "Anna", None])
-    edit = session.answer_pair(before.with_tables(songs=songs), 0, 1, "same", ids(before))
+    edit = edits.answer_pair(before.with_tables(songs=songs), 0, 1, "same", ids(before))
     after = edit.proposals
     assert edit.what == "Clips 0 and 1: same song; song 1 is now song 0"
     assert list(after.clips.song_id) == [0, 0, 0, 0, 2]
@@ -257,31 +260,31 @@ def test_same_makes_one_song_of_two(before: Proposals) -> None:
 
 
 def test_same_never_joins_what_was_called_different(before: Proposals) -> None:
-    after = session.answer_pair(before, 3, 4, "different", ids(before)).proposals
+    after = edits.answer_pair(before, 3, 4, "different", ids(before)).proposals
     assert list(after.clips.song_id) == list(before.clips.song_id)
-    more = session.set_song(after, 1, 2, ids(after)).proposals  # clips 1 and 4 have song 2, clip 3 song 1
+    more = edits.set_song(after, 1, 2, ids(after)).proposals  # clips 1 and 4 have song 2, clip 3 song 1
     with pytest.raises(Refused, match=r"Songs 1 and 2 cannot be one: clips 3 and 4 were called different"):
-        session.answer_pair(more, 1, 3, "same", ids(more))
+        edits.answer_pair(more, 1, 3, "same", ids(more))
 
 
 def test_different_asks_who_goes_where_they_share_a_song(before: Proposals) -> None:
-    joined = session.answer_pair(before, 1, 3, "same", ids(before)).proposals  # they share song 1 anyway
-    joined = session.answer_pair(joined, 0, 1, "same", ids(joined)).proposals  # all but clip 4 have song 0 now
+    joined = edits.answer_pair(before, 1, 3, "same", ids(before)).proposals  # they share song 1 anyway
+    joined = edits.answer_pair(joined, 0, 1, "same", ids(joined)).proposals  # all but clip 4 have song 0 now
     with pytest.raises(SplitNeeded) as needed:
-        session.answer_pair(joined, 0, 1, "different", ids(joined))
+        edits.answer_pair(joined, 0, 1, "different", ids(joined))
     assert needed.value.clips == [0, 1, 2, 3]
     assert needed.value.suggested == [1, 3]  # clip 3 was called the same as clip 1, clip 2 is surely like clip 0
     for move in ([0, 1], [2], [1, 4]):
         with pytest.raises(Refused, match="One of clips 0 and 1 goes"):
-            session.answer_pair(joined, 0, 1, "different", ids(joined), move)
-    after = session.answer_pair(joined, 0, 1, "different", ids(joined), [1, 3]).proposals
+            edits.answer_pair(joined, 0, 1, "different", ids(joined), move)
+    after = edits.answer_pair(joined, 0, 1, "different", ids(joined), [1, 3]).proposals
     assert list(after.clips.song_id) == [0, 3, 0, 3, 2]
     assert [pair(after, *k)["answer"] for k in ((0, 1), (1, 3), (0, 2))] == ["different", "same", None]
 
 
 def test_the_last_word_on_songs_counts(before: Proposals) -> None:
-    answered = session.answer_pair(before, 1, 3, "same", ids(before)).proposals
-    after = session.set_song(answered, 3, 2, ids(answered)).proposals
+    answered = edits.answer_pair(before, 1, 3, "same", ids(before)).proposals
+    after = edits.set_song(answered, 3, 2, ids(answered)).proposals
     assert pair(after, 1, 3)["answer"] == "different"
 
 
@@ -303,38 +306,38 @@ def _apply(p: Proposals, kind: str, k: int, n: int, flag: bool, least: Ids) -> P
     one = clips[k % len(clips)]
     edge = "start" if flag else "end"
     if kind == "accept":
-        return session.accept(p, one).proposals
+        return edits.accept(p, one).proposals
     if kind == "nudge":
-        return session.nudge(p, one, edge, n % 41 - 20, TIMES, alone=n % 3 == 0).proposals
+        return edits.nudge(p, one, edge, n % 41 - 20, TIMES, alone=n % 3 == 0).proposals
     if kind == "move":
-        return session.move(p, one, edge, n, TIMES, alone=n % 3 == 0).proposals
+        return edits.move(p, one, edge, n, TIMES, alone=n % 3 == 0).proposals
     if kind == "cut":
-        return session.cut(p, one, n, TIMES, least).proposals
+        return edits.cut(p, one, n, TIMES, least).proposals
     if kind == "merge":
-        return session.merge(p, one, clips[(k + 1) % len(clips)]).proposals
+        return edits.merge(p, one, clips[(k + 1) % len(clips)]).proposals
     if kind == "song":
-        return session.set_song(p, one, None if flag else n % 5, least).proposals
+        return edits.set_song(p, one, None if flag else n % 5, least).proposals
     if kind == "dancers":
-        return session.set_dancers(p, one, n % 7).proposals
+        return edits.set_dancers(p, one, n % 7).proposals
     if kind == "reject":
-        return session.reject(p, one).proposals
+        return edits.reject(p, one).proposals
     if kind == "restore":
         row = p.rejected.iloc[k % max(1, len(p.rejected))]
-        return session.restore(p, int(row.compilation_id), row.start_s, row.end_s, least, TIMES).proposals
+        return edits.restore(p, int(row.compilation_id), row.start_s, row.end_s, least, TIMES).proposals
     row = p.same_songs.iloc[k % max(1, len(p.same_songs))]
     a, b = int(row.clip_a), int(row.clip_b)
     try:
-        return session.answer_pair(p, a, b, "same" if flag else "different", least).proposals
+        return edits.answer_pair(p, a, b, "same" if flag else "different", least).proposals
     except SplitNeeded as needed:
-        return session.answer_pair(p, a, b, "different", least, needed.suggested).proposals
+        return edits.answer_pair(p, a, b, "different", least, needed.suggested).proposals
 
 
 @settings(max_examples=15, deadline=None)
-@given(edits=EDITS)
-def test_whatever_is_done_the_files_stay_good(before: Proposals, edits: list) -> None:
-    now, least = before, session.next_ids(before)
+@given(made=EDITS)
+def test_whatever_is_done_the_files_stay_good(before: Proposals, made: list) -> None:
+    now, least = before, next_ids(before)
     ever = {int(k): None for k in before.clips.clip_id}
-    for edit in edits:
+    for edit in made:
         known = set(map(int, now.clips.clip_id))
         try:
             now = _apply(now, *edit, least)
@@ -343,7 +346,7 @@ def test_whatever_is_done_the_files_stay_good(before: Proposals, edits: list) ->
         fresh = set(map(int, now.clips.clip_id)) - known
         assert not fresh & set(ever), "an id came back"
         ever |= dict.fromkeys(fresh)
-        least = session.next_ids(now, least)
+        least = next_ids(now, least)
         song = dict(zip(now.clips.clip_id, now.clips.song_id, strict=True))
         for row in now.same_songs.dropna(subset=["answer"]).itertuples():
             assert (row.answer == "same") == (song[row.clip_a] == song[row.clip_b])
@@ -375,7 +378,7 @@ def test_history_goes_back_and_forth_and_branches(before: Proposals) -> None:
 
 
 def test_the_page_is_told_progress_and_the_least_sure_value(before: Proposals) -> None:
-    state = told(session.accept(before, 1).proposals, {0})
+    state = told(edits.accept(before, 1).proposals, {0})
     assert state["progress"] == {"clips": 5, "reviewed": 1, "seconds_left": 8 + 8 + 10 + 8}
     assert [c["present"] for c in state["compilations"]] == [True, False]
     # The factory gives clip 2, the third, .75 .65 .55 .95.

@@ -17,14 +17,14 @@ class Page:
 
     Args:
         body: what is served.
-        statuses: status of each request in turn; the last one stays.
+        statuses: status of each request in turn; the last one stays. Other than 200: nothing of the body is sent.
         content_type: as sent.
         ranges: whether parts of the body can be asked for.
         send: only so many bytes of the body are sent, then the connection ends; by request in turn, None: all.
         length: value of Content-Length; "body" the true one, None: no such header.
         drip_s: pause after each byte.
         endless: the body is sent again and again.
-        headers: further ones.
+        headers: further ones, whatever the status.
         location: target of a redirect.
     """
 
@@ -83,9 +83,17 @@ def serve(pages: dict[str, Page]) -> Iterator[Server]:
                 self.end_headers()
                 return
             if status != 200:
-                self.send_error(status)
+                self._refuse(page, status)
                 return
             self._body(page, page.send[min(before, len(page.send) - 1)])
+
+        def _refuse(self, page: Page, status: int) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", page.content_type)
+            self.send_header("Content-Length", "0")
+            for name, value in page.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
 
         def _body(self, page: Page, send: int | None) -> None:
             asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
