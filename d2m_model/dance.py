@@ -132,12 +132,17 @@ def read_clips(dataset: str | Path, split: str) -> Iterator[Mapping[str, Any]]:
     Raises:
         UserError: no dataset there, or no such split.
     """
+    for rows in _splits(dataset, "clips", split):
+        yield from rows.with_format("numpy")
+
+
+def _splits(dataset: str | Path, config: str, split: str) -> Iterator[Any]:
+    """The configuration's split of that name, or all of them."""
     from tiktok_dm.reading import open_dataset
 
-    splits = open_dataset(dataset, "clips", streaming=True)
+    splits = open_dataset(dataset, config, streaming=True)
     one_of("split", split, [*splits, ALL_SPLITS])
-    for name in splits if split == ALL_SPLITS else [split]:
-        yield from splits[name].with_format("numpy")
+    yield from splits.values() if split == ALL_SPLITS else [splits[split]]
 
 
 def read_visual(dataset: str | Path, split: str) -> dict[int, np.ndarray]:
@@ -211,13 +216,9 @@ def read_segments(dataset: str | Path, split: str) -> Iterator[Mapping[str, Any]
     Raises:
         UserError: no dataset there, or no such split.
     """
-    from tiktok_dm.reading import open_dataset
-
-    splits = open_dataset(dataset, "segments", streaming=True)
-    one_of("split", split, [*splits, ALL_SPLITS])
-    for name in splits if split == ALL_SPLITS else [split]:
-        columns = [column for column in splits[name].column_names or () if column != "audio"]
-        yield from splits[name].select_columns(columns).with_format("numpy")
+    for rows in _splits(dataset, "segments", split):
+        columns = [column for column in rows.column_names or () if column != "audio"]
+        yield from rows.select_columns(columns).with_format("numpy")
 
 
 def dance_from_segment(row: Mapping[str, Any]) -> Dance:

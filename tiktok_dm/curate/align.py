@@ -40,11 +40,15 @@ from tiktok_dm.curate.alignment_songs import SongEvidence
 _LEAST_MASS = 1e-5  # pairs of boundaries that are less probable are left out when the best are chosen
 
 
+class OutOfOrder(ValueError):
+    """Times that are given contradict the order of the clips."""
+
+
 def align(video: VideoEvidence, clips: Sequence[ClipFact], model: AlignmentModel | None = None) -> Alignment:
     """The places of `clips`, in their order, in `video`.
 
     Raises:
-        ValueError: times that are given contradict the order of the clips.
+        OutOfOrder: times that are given contradict the order of the clips.
     """
     model = model or AlignmentModel()
     clips = list(clips)
@@ -82,7 +86,7 @@ def _check_order(clips: Sequence[ClipFact]) -> None:
             if at is None:
                 continue
             if at < latest - SAME_INSTANT_S:
-                raise ValueError(f"clip {i} in order has a time of {at:g} s, after one at {latest:g} s")
+                raise OutOfOrder(f"clip {i} in order has a time of {at:g} s, after one at {latest:g} s")
             latest = max(latest, at)
 
 

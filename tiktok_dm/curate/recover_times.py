@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiktok_dm.annotations import Annotations
-from tiktok_dm.curate.align import align
+from tiktok_dm.curate.align import OutOfOrder, align
 from tiktok_dm.curate.alignment_lattice import SAME_INSTANT_S
 from tiktok_dm.curate.alignment_model import EDGE, GRID, TOLD, Alignment, AlignmentModel, ClipFact, VideoEvidence
 from tiktok_dm.curate.match_videos import Match
@@ -190,7 +190,7 @@ def _aligned(
 ) -> Alignment:
     try:
         return align(video, clips, model)
-    except ValueError:
+    except OutOfOrder:
         raise UserError(
             f"compilation {compilation_id}: the times that the annotations already have do not follow the order of the "
             "clip ids: correct or empty them"
