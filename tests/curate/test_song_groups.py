@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from math import exp, log
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -92,7 +93,11 @@ def test_music_that_runs_on() -> None:
     found = group_songs("abc", [same("b", "c", 0.95)], runs_on=[("a", "b", 0.9)])
     assert parts(found.song_of) == {"abc"}
     assert found.reason["a"] == "the music of a runs on into b across the cut"
-    assert found.confidence["a"] == pytest.approx(0.9)
+    # 9 to 1 by ear, and about 1 to 6 (exp -1.8) before anything is heard.
+    assert found.confidence["a"] == pytest.approx(9 * np.exp(-1.8) / (1 + 9 * np.exp(-1.8)), abs=1e-4)
+    # Where clips could be compared and do not match, an ear that is right nine times in ten joins no songs.
+    apart = [*every("abc", 0.95), *every("xyz", 0.95)]
+    assert parts(group_songs("abcxyz", apart, runs_on=[("c", "x", 0.87)]).song_of) == {"abc", "xyz"}
     assert parts(group_songs("ab", [], runs_on=[("a", "b", 0.3)]).song_of) == {"a", "b"}
     # Two doubtful signs that agree are not added up to one that is used.
     assert parts(group_songs("ab", [same("a", "b", 0.45)], runs_on=[("a", "b", 0.45)]).song_of) == {"a", "b"}

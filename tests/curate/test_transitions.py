@@ -201,6 +201,27 @@ def test_music_goes_on_or_changes() -> None:
     assert np.mean(np.array(off, float)) < np.mean(np.array(on, float)) - 0.25
 
 
+@pytest.mark.parametrize("fade_s", [0.2, 0.37, 0.6])
+def test_music_that_changes_within_a_fade_is_heard_beside_it(fade_s: float) -> None:
+    """Silent in there, as where clips end before the picture has gone over, or mixed by equal powers."""
+    songs = factory.demo_music(5, 20.0)
+    n = round(fade_s * SAMPLE_RATE)
+    turn = np.linspace(0, np.pi / 2, n, dtype=np.float32)
+    silent, mixed, on = [], [], []
+    for k, song in enumerate(songs):
+        for at in (5.3, 9.1, 12.7):
+            first = round(at * SAMPLE_RATE)
+            before, fading = song.samples[:first], song.samples[first : first + n]
+            other = songs[(k + 1) % len(songs)].stretch(at, 5 * SAMPLE_RATE)
+            silent.append(runs_on(np.concatenate([before, np.zeros(n, np.float32), other]), at + fade_s / 2, fade_s))
+            mix = fading * np.cos(turn) + other[:n] * np.sin(turn)
+            mixed.append(runs_on(np.concatenate([before, mix, other[n:]]), at + fade_s / 2, fade_s))
+            on.append(runs_on(song.samples, at + fade_s / 2, fade_s))
+    assert silent == [0.05] * 15
+    assert np.mean(np.array(on, float) > 0.5) >= 0.85
+    assert np.mean(np.array(mixed, float)) < np.mean(np.array(on, float)) - 0.25
+
+
 def test_silence_says_nothing_or_much() -> None:
     song = factory.demo_music(5, 20.0)[0].samples
     silence = np.zeros(4 * SAMPLE_RATE, np.float32)

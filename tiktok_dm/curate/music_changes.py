@@ -29,7 +29,7 @@ _SILENT = 1e-3  # root mean square: 60 dB below full scale
 _WEIGHTS = np.array([4.2, 3.5, 1.6, 2.4, 2.3])
 _OFFSET = -4.2
 _SUREST = 3.0  # log-odds: no sound alone is surer than 95 %
-_ONE_SIDE = 0.05  # probability of going on where one side is silent
+_ONE_SIDE = 0.05  # probability of going on where one side is silent, or what lies between them
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,19 @@ class Music:
         return np.array([self.colour, self.harmony, self.abrupt, self.tones, self.level])
 
 
-def runs_on(sound: Array, at_s: float) -> float | None:
+def runs_on(sound: Array, at_s: float, fade_s: float = 0.0) -> float | None:
     """Probability, 0..1, that what is heard before an instant goes on after it.
 
     Args:
         sound: mono at `schema.SAMPLE_RATE`, from the source's first instant on.
         at_s: the instant, s.
+        fade_s: how long the picture takes to change about it, s. Music that changes with it may be mixed or silent in
+            there, so what is heard before is held against what is heard after, as far apart.
 
     Returns:
         None where nothing can be said: no sound, silence on both sides, or less than half a second on one of them.
     """
-    found = features(sound, at_s)
+    found = features(sound, at_s, fade_s)
     if found is None:
         return None
     if isinstance(found, float):
@@ -65,12 +67,16 @@ def runs_on(sound: Array, at_s: float) -> float | None:
     return 1 / (1 + float(np.exp(odds)))
 
 
-def features(sound: Array, at_s: float) -> Music | float | None:
-    """Numbers about an instant; a probability where one side is silent; None where nothing can be said."""
+def features(sound: Array, at_s: float, fade_s: float = 0.0) -> Music | float | None:
+    """Numbers about an instant; a probability where one side is silent; None where nothing can be said.
+
+    Args as of `runs_on`.
+    """
     at = round(at_s * SAMPLE_RATE)
-    reach, gap = round(REACH_S * SAMPLE_RATE), round(_GAP_S * SAMPLE_RATE)
+    reach = round((REACH_S + fade_s / 2) * SAMPLE_RATE)
+    gap = round((_GAP_S + fade_s / 2) * SAMPLE_RATE)
     low, high = max(0, at - reach), min(len(sound), at + reach)
-    if at - low < SAMPLE_RATE // 2 or high - at < SAMPLE_RATE // 2:
+    if min(at - low, high - at) - round(fade_s / 2 * SAMPLE_RATE) < SAMPLE_RATE // 2:
         return None
     around = np.asarray(sound[low:high], np.float32)
     middle = at - low
@@ -80,14 +86,18 @@ def features(sound: Array, at_s: float) -> Music | float | None:
         return None
     if min(loud_b, loud_a) < _SILENT:
         return _ONE_SIDE
+    within = around[middle - gap // 2 : middle + gap // 2]
+    if fade_s >= _LONG / SAMPLE_RATE and float(np.sqrt(np.mean(within**2))) < _SILENT:
+        return _ONE_SIDE  # music that goes on does not fall silent while the picture changes
     short, long = _spectra(around)
     frame = middle / _HOP
     where = np.arange(len(short)) - frame  # hops from the instant
-    near = _GAP_S * SAMPLE_RATE / _HOP
+    near = gap / _HOP
+    fade = round(fade_s / 2 * SAMPLE_RATE / _HOP)  # hops on either side that belong to the change
     spread = np.concatenate([short[where < -near], short[where > near]]).std(0) + 0.5
     colour = float(np.abs((short[where > near].mean(0) - short[where < -near].mean(0)) / spread).mean())
     chroma = long @ _pitch_classes()
-    cb, ca = chroma[where < -8].mean(0), chroma[where > 8].mean(0)
+    cb, ca = chroma[where < -8 - fade].mean(0), chroma[where > 8 + fade].mean(0)
     harmony = 1 - float(cb @ ca / (np.linalg.norm(cb) * np.linalg.norm(ca) + 1e-9))
 
     # The change over an instant, everywhere: mean of some frames before against some frames after.
@@ -101,19 +111,19 @@ def features(sound: Array, at_s: float) -> Music | float | None:
         result[ok] = np.abs(left - right).mean(1) / width
         return result
 
-    jumps = change(short, 5, 2)
+    jumps = change(short, 5, 2 + fade)
     here = np.abs(where) <= 2
-    apart = (np.abs(where) > 12) & np.isfinite(jumps)
+    apart = (np.abs(where) > 12 + 2 * fade) & np.isfinite(jumps)
     abrupt = float(np.log((np.nanmax(jumps[here]) + 0.1) / (np.quantile(jumps[apart], 0.75) + 0.1)))
 
     fine = np.log(long[:, 10:400] + 1e-3)
     fine = fine - fine.mean(1, keepdims=True)
     fine /= np.linalg.norm(fine, axis=1, keepdims=True) + 1e-6
-    lag = 16  # hops: 0.19 s, so that the windows do not overlap
+    lag = 16 + 2 * fade  # hops: 0.19 s beside the fade, so that the windows do not overlap
     goes_on = np.full(len(fine), np.nan)
     half = lag // 2
     goes_on[half : len(fine) - half] = (fine[:-lag] * fine[lag:]).sum(1)
-    apart = (np.abs(where) > 16) & np.isfinite(goes_on)
+    apart = (np.abs(where) > 16 + 2 * fade) & np.isfinite(goes_on)
     tones = float(np.median(goes_on[apart]) - np.nanmean(goes_on[np.abs(where) <= 1]))
     level = min(4.0, abs(float(np.log2(loud_a / loud_b))))
     return Music(colour, harmony, abrupt, tones, level)

@@ -129,7 +129,11 @@ def _judge(scan: Scan, change: Change, candidate: Candidate, limits: tuple[int, 
     odds = picture_odds(candidate.kind, found)
     heard = None
     if odds > HOPELESS and len(scan.sound):
-        heard = runs_on(scan.sound, float(scan.times_s[candidate.middle]))
+        fade_s = 0.0
+        if candidate.kind != "hard_cut":
+            last = min(candidate.last, len(scan.times_s) - 1)
+            fade_s = float(scan.times_s[last] - scan.times_s[candidate.first])
+        heard = runs_on(scan.sound, float(scan.times_s[candidate.middle]), fade_s)
     total = odds
     if heard is not None:
         heard = float(np.clip(heard, 0.01, 0.99))

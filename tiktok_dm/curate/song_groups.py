@@ -26,6 +26,7 @@ from tiktok_dm.curate.songs import USED, SameSong
 SURE = 0.995  # a confidence above counts as this one: nothing that was measured is surer
 ALONE = 0.8  # that a clip without any match has a song of its own: it may share one, but no stretch of it
 FAILED = 0.25  # weight of a match that fails: two clips of one song need not have a stretch of it in common
+RUNS_ON = -1.8  # log-odds that music goes on over a cut between clips, before anything is heard: one cut in seven
 MISSING = 0.3  # log-odds against one song, times the root of the number of pairs that do not match
 
 
@@ -115,12 +116,12 @@ def _log_odds(
 ) -> dict[tuple[str, str], float]:
     """Evidence of pairs of clips: matches and music that runs on add up; a person's answers stand apart."""
     odds: dict[tuple[str, str], float] = {}
-    found = [((pair.a, pair.b), pair.confidence) for pair in evidence] + [((a, b), p) for a, b, p in continued]
-    for pair, confidence in found:
+    found = [((pair.a, pair.b), _logit(pair.confidence)) for pair in evidence]
+    found += [((a, b), _logit(p) + RUNS_ON) for a, b, p in continued]
+    for pair, value in found:
         at = _ordered(pair, order)
         if at in told or at[0] in silent or at[1] in silent:
             continue
-        value = _logit(confidence)
         value = value if value > 0 else FAILED * value
         odds[at] = value if at not in odds else max(odds[at], value) + max(min(odds[at], value), 0.0)
     return odds
