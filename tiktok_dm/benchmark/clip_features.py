@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import MediaError, UserError
 from tiktok_dm.schema import SAMPLE_RATE, SEGMENT_S
 
@@ -256,8 +257,7 @@ def checksum(audio: Audio) -> str:
     if isinstance(audio, bytes):
         return hashlib.sha256(audio).hexdigest()
     try:
-        with open(audio, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_file(audio)
     except OSError:
         return "missing"
 

@@ -30,8 +30,9 @@ from tiktok_dm.benchmark.seeds import over_seeds
 from tiktok_dm.benchmark.submission import CARD
 from tiktok_dm.benchmark.submission_card import CardFile, read_card
 from tiktok_dm.benchmark.submission_check import Checked, check_files, check_sounds
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import Problem, UserError
-from tiktok_dm.pipeline.store import Store, content_key, sha256_file, write_atomic
+from tiktok_dm.pipeline.store import Store, content_key, write_atomic
 from tiktok_dm.schema import SAMPLE_RATE
 
 FORMAT = 1

@@ -16,8 +16,8 @@ from tiktok_dm.benchmark.open_benchmark import OpenBenchmark, open_benchmark
 from tiktok_dm.benchmark.pairs import pair, sound_files
 from tiktok_dm.benchmark.submission import BLANK, CARD, FOLDER, MAIN_SEEDS
 from tiktok_dm.benchmark.submission_manifest import MANIFEST, Entry, manifest_text
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import Problem, ProblemsError, UserError
-from tiktok_dm.pipeline.store import sha256_file
 
 _CARD = """\
 # See submissions/README.md for each field. `tiktok-dm submit check` says what is still to do.

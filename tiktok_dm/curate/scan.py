@@ -18,12 +18,13 @@ from typing import IO, Any
 
 import numpy as np
 
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import MediaError
 from tiktok_dm.media import AudioProbe, Probe, encode_jpeg, probe
 from tiktok_dm.media.frames import Transform, frame_end
 from tiktok_dm.media.sound import Timeline
 from tiktok_dm.media.source import Source, decode, packets, stored_geometry
-from tiktok_dm.pipeline.store import Store, content_key, sha256_file
+from tiktok_dm.pipeline.store import Store, content_key
 from tiktok_dm.schema import SAMPLE_RATE
 
 VERSION = 1

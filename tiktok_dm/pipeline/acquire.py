@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import DiskFull, Gone, MediaError, UserError, is_no_room
 from tiktok_dm.pipeline.downloads import (
     NO_JAVASCRIPT,
@@ -34,7 +35,6 @@ from tiktok_dm.pipeline.downloads import (
     too_long,
     ytdlp_options,
 )
-from tiktok_dm.pipeline.store import sha256_file
 
 __all__ = [
     "VERSION",

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from tiktok_dm import __version__, schema
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import DiskFull, Filtered, UserError
 from tiktok_dm.pipeline.aist_layout import FPS, Sequence, read_keypoints2d
 from tiktok_dm.pipeline.aist_report import reason
 from tiktok_dm.pipeline.export import ClipItem
-from tiktok_dm.pipeline.store import Store, content_key, sha256_file
+from tiktok_dm.pipeline.store import Store, content_key
 from tiktok_dm.pose.skeletons import COCO_17, to_body_25
 
 VERSION = 1  # of what this module writes

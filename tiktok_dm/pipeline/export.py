@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from tiktok_dm import schema
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import is_no_room
 from tiktok_dm.pipeline.shards import ShardWriter, SplitInfo
-from tiktok_dm.pipeline.store import OMITTED, canonical_json, no_room, sha256_file, write_atomic
+from tiktok_dm.pipeline.store import OMITTED, canonical_json, no_room, write_atomic
 
 VERSION = 2  # of what this module writes; a change makes every dataset be written again
 MANIFEST = "manifest.json"

@@ -19,9 +19,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from tiktok_dm.annotations_import import download_from_drive
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import UserError, is_no_room
 from tiktok_dm.pipeline.preprocessed_files import FOLDERS
-from tiktok_dm.pipeline.store import no_room, sha256_file, write_atomic
+from tiktok_dm.pipeline.store import no_room, write_atomic
 
 # The Google Drive ids in the README of the authors' repository.
 ARCHIVES = {

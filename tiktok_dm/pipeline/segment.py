@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from tiktok_dm import media
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.content_box import find_content_box
-from tiktok_dm.pipeline.store import sha256_file
 from tiktok_dm.schema import SAMPLE_RATE
 
 VERSION = 1

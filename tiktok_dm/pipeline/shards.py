@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiktok_dm.pipeline.store import sha256_file
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.reading import features
 from tiktok_dm.schema import DATASET_COLUMNS
 

@@ -52,12 +52,6 @@ def content_key(stage: str, version: int | str, parameters: Any, inputs: Mapping
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Write a file beside its place, then rename it into it: readers see the old or the new one, never half of it.
 

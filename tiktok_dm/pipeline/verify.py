@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiktok_dm import schema
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import UserError
 from tiktok_dm.pipeline.aist_segments import segment_columns as smpl_columns
 from tiktok_dm.pipeline.checks import clip_problems, digest
 from tiktok_dm.pipeline.export import CARD, DATA, MANIFEST, dataset_files
 from tiktok_dm.pipeline.shards import array_values
-from tiktok_dm.pipeline.store import sha256_file
 from tiktok_dm.reading import decode_audio, features, missing_decoder
 
 if TYPE_CHECKING:

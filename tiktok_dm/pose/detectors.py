@@ -76,13 +76,13 @@ class RTDetr:
     """
 
     def __init__(self, name: str, device: torch.device, half: bool) -> None:
-        from tiktok_dm.pose.topdown import file_sha256
+        from tiktok_dm.checksum import sha256_file
 
         self._folder = model_folder(name)
         self._device = device
         self._type = torch.float16 if half else torch.float32
         self.version = "rtdetr" + ("-fp16" if half else "")
-        self.weights_sha256 = file_sha256(self._folder / _WEIGHTS)
+        self.weights_sha256 = sha256_file(self._folder / _WEIGHTS)
 
     @cached_property
     def _size(self) -> int:

@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import UserError
 from tiktok_dm.pose.crops import (
     Pictures,
@@ -39,7 +40,7 @@ from tiktok_dm.pose.crops import (
 from tiktok_dm.pose.detectors import RT_DETR, RTDetr
 from tiktok_dm.pose.estimator import Options
 from tiktok_dm.pose.skeletons import HALPE_26
-from tiktok_dm.pose.topdown import TopDown, choose_device, file_sha256
+from tiktok_dm.pose.topdown import TopDown, choose_device
 
 _ZOO = "https://download.openmmlab.com/mmpose/v1/projects/rtmposev1/"
 _CONFIGS = "body_2d_keypoint/rtmpose/body8"
@@ -237,7 +238,7 @@ class RTMPose(TopDown):
             raise UserError(f"The weights file {self._weights} does not exist: give an RTMPose checkpoint (.pth).")
         height, width = (int(side) for side in MODELS[size][0].rsplit("-", 1)[1].removesuffix(".py").split("x"))
         self.crop_size = (width, height)
-        self._identify(f"{version('mmpose')}-rtmpose-{size}-halpe26", file_sha256(self._weights))
+        self._identify(f"{version('mmpose')}-rtmpose-{size}-halpe26", sha256_file(self._weights))
 
     @cached_property
     def network(self) -> Any:

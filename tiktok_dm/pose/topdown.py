@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,12 +46,6 @@ def choose_device(wanted: str) -> torch.device:
     if device.type not in _BATCH:
         raise UserError(f"Poses are not estimated on '{wanted}': say cpu, cuda, cuda:1 or auto.")
     return device
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def square_enough(box: NDArray[np.floating], aspect: float) -> Region:

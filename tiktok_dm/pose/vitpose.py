@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import UserError
 from tiktok_dm.pose.crops import (
     Pictures,
@@ -29,7 +30,7 @@ from tiktok_dm.pose.crops import (
 from tiktok_dm.pose.detectors import RT_DETR, RTDetr, model_folder
 from tiktok_dm.pose.estimator import Options
 from tiktok_dm.pose.skeletons import COCO_17
-from tiktok_dm.pose.topdown import TopDown, choose_device, file_sha256
+from tiktok_dm.pose.topdown import TopDown, choose_device
 
 DEFAULT = "usyd-community/vitpose-base-simple"
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -59,7 +60,7 @@ class ViTPose(TopDown):
         half = device.type == "cuda" if options.half is None else options.half
         self._folder = model_folder(options.model or DEFAULT)
         super().__init__(RTDetr(options.detector or RT_DETR, device, half), options, device)
-        self._identify(f"{version('transformers')}-vitpose", file_sha256(self._folder / "model.safetensors"))
+        self._identify(f"{version('transformers')}-vitpose", sha256_file(self._folder / "model.safetensors"))
 
     @cached_property
     def network(self) -> Any:

@@ -8,7 +8,6 @@ go through it together. It knows nothing of clips, files or keys: those are `tik
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -145,9 +144,3 @@ def middle(pictures: NDArray[Any], size: int) -> NDArray[Any]:
     """The middle `size` x `size` px of pictures (..., side, side, channels)."""
     first = (pictures.shape[-2] - size) // 2
     return pictures[..., first : first + size, first : first + size, :]
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

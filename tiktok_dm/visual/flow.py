@@ -16,10 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import UserError
 from tiktok_dm.machine import find_device
 from tiktok_dm.schema import nearest_name
-from tiktok_dm.visual.extractor import VisualSource, Window, sha256_of
+from tiktok_dm.visual.extractor import VisualSource, Window
 
 BOUND_PX = 20.0  # larger displacements count as this, as in I3D's training
 
@@ -95,7 +96,7 @@ class Raft:
                 "others in --visual-weights, or take --visual-flow tvl1"
             )
         self._path, self._device = found[0], source.device
-        self.weights: Mapping[str, str] = {self._path.name: sha256_of(self._path)}
+        self.weights: Mapping[str, str] = {self._path.name: sha256_file(self._path)}
         self.method = f"RAFT by torchvision {_version('torchvision')}".strip()
         self._network: Any = None
 

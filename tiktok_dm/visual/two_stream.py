@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import UserError
 from tiktok_dm.machine import find_device
 from tiktok_dm.schema import POSE_FPS
-from tiktok_dm.visual.extractor import SIZE, VisualSource, Window, middle, sha256_of
+from tiktok_dm.visual.extractor import SIZE, VisualSource, Window, middle
 from tiktok_dm.visual.flow import bounded, get_flow
 
 RGB_FILE, FLOW_FILE = "rgb_imagenet.pt", "flow_imagenet.pt"
@@ -48,7 +49,7 @@ class TwoStreamI3D:
         self._paths = {stream: _find(source, stream) for stream in ("rgb", "flow")}
         self._device = source.device
         self.weights: Mapping[str, str] = {
-            **{path.name: sha256_of(path) for path in self._paths.values()},
+            **{path.name: sha256_file(path) for path in self._paths.values()},
             **self.flow.weights,
         }
         self.method = (

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import UserError
 from tiktok_dm.machine import find_device
-from tiktok_dm.visual.extractor import SIZE, WINDOW_PICTURES, VisualSource, Window, middle, sha256_of
+from tiktok_dm.visual.extractor import SIZE, WINDOW_PICTURES, VisualSource, Window, middle
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -57,7 +58,7 @@ class VideoBackbone:
         files = sorted(path for path in self._folder.glob("*.safetensors"))
         if not files:
             raise UserError(f"{name} has no weights in safetensors: give a model that has")
-        self.weights: Mapping[str, str] = {path.name: sha256_of(path) for path in files}
+        self.weights: Mapping[str, str] = {path.name: sha256_file(path) for path in files}
         self.method = f"{name}, {self.pictures} pictures of {self.size} px a window, mean of the last tokens"
         self._network: Any = None
 

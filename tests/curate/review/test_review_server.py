@@ -398,8 +398,8 @@ def test_beats_of_a_clip_lie_in_the_compilations_time(folder: Path) -> None:
 
 
 def test_poses_are_sent_as_they_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiktok_dm.checksum import sha256_file
     from tiktok_dm.curate import dancers
-    from tiktok_dm.pipeline.store import sha256_file
 
     page = Page(folder)
     assert page.get("/api/poses/1").status_code == 204
