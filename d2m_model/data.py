@@ -41,7 +41,7 @@ class Segments:
         motion: (n, motion_frames, motion_features) float32 in the model's units, or None.
         visual: (n, visual_features) float32, or None.
         genre: (n,) int64, or None.
-        audio: (n, 44100) float32.
+        audio: (n, 44100) float32, at the training's peak.
         latent: (n, gains, channels, frames) float32, the codec's latent of the audio times each gain.
         codes: (n, gains, frames) int32.
         gains: the factors.
@@ -86,7 +86,13 @@ class Segments:
 
 
 def load_segments(
-    dataset: str, split: str, codec: JukeboxVQVAE, model: ModelConfig, gains: list[float], cache: Path
+    dataset: str,
+    split: str,
+    codec: JukeboxVQVAE,
+    model: ModelConfig,
+    gains: list[float],
+    cache: Path,
+    peak: float = 0.0,
 ) -> Segments:
     """The segments of a split with their ground truth, computed now if the cache does not hold it.
 
@@ -97,16 +103,17 @@ def load_segments(
         model: what the model reads: motion, visual features, genres.
         gains: factors on the audio.
         cache: the folder of all cached data.
+        peak: greatest absolute value of each segment's audio before the gains; 0 leaves it as it is.
 
     Raises:
         UserError: a dataset without `segments` or without the split; motion, visual features, genres or audio of
             another shape than the model's, or not finite; a codec of another width or hop than the model's.
     """
     check_codec(codec, model)
-    key = cache_key(dataset, split, codec, model, gains)
+    key = cache_key(dataset, split, codec, model, gains, peak)
     folder = cache / key
     if not (folder / "index.json").is_file():
-        rows = read_rows(dataset, split, model)
+        rows = _scaled(read_rows(dataset, split, model), peak)
         with new_folder(folder, replace=True) as unfinished:
             _fill(unfinished, rows, codec, gains, where=f"{dataset} ({split})")
     return _open(folder, key)
@@ -122,10 +129,14 @@ def check_codec(codec: JukeboxVQVAE, model: ModelConfig) -> None:
         )
 
 
-def cache_key(dataset: str, split: str, codec: JukeboxVQVAE, model: ModelConfig, gains: list[float]) -> str:
+def cache_key(
+    dataset: str, split: str, codec: JukeboxVQVAE, model: ModelConfig, gains: list[float], peak: float = 0.0
+) -> str:
     """Name of the cached folder: everything that its numbers depend on, hashed."""
     reads = [model.motion_frames, model.motion_features, model.motion_units, model.visual_features, model.genres]
     parts = [VERSION, dataset_fingerprint(dataset), split, fingerprint(codec), reads, gains]
+    if peak:
+        parts.append(peak)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -219,6 +230,15 @@ def _row(row: dict[str, Any], model: ModelConfig, dataset: str) -> dict[str, Any
             raise UserError(f"The genre of {name} is {genre}; the model knows 0 to {model.genres - 1}.")
         out["genre"] = genre
     return out
+
+
+def _scaled(rows: Iterator[dict[str, Any]], peak: float) -> Iterator[dict[str, Any]]:
+    """Rows with their audio at that peak; silent ones, and all where `peak` is 0, as they are."""
+    for row in rows:
+        greatest = float(np.abs(row["audio"]).max())
+        if peak and greatest:
+            row["audio"] = (row["audio"] * np.float32(peak / greatest)).astype(np.float32)
+        yield row
 
 
 def _fill(folder: Path, rows: Iterator[dict[str, Any]], codec: JukeboxVQVAE, gains: list[float], where: str) -> None:

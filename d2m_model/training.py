@@ -74,9 +74,9 @@ def load_data(config: TrainingConfig, codec: JukeboxVQVAE) -> Data:
     """
     cache = cache_folder(config)
     both = (codec, config.model)
-    segments = load_segments(config.dataset, "train", *both, config.gains, cache)
+    segments = load_segments(config.dataset, "train", *both, config.gains, cache, config.peak)
     if "validation" in splits_of(config.dataset):
-        held = load_segments(config.dataset, "validation", *both, [1.0], cache)
+        held = load_segments(config.dataset, "validation", *both, [1.0], cache, config.peak)
         return Data(segments, held, np.arange(len(segments)), np.arange(len(held)))
     rows, held_rows = hold_out(segments, config.validation_songs, config.seed)
     return Data(segments, segments, rows, held_rows)

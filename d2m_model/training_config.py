@@ -36,8 +36,9 @@ class TrainingConfig:
         cache: folder for cached latents and codes; the user's cache folder if empty.
         model: sizes, preset and level.
         losses: loss name to weight; a name that is left out weighs nothing.
-        gains: factors on the audio. One of them is drawn per segment and pass over the data, and the cache holds the
-            latents of each; `[1.0]` means no random gain.
+        peak: each segment's audio is scaled to this greatest absolute value first (silence stays); 0 leaves it.
+        gains: factors on the audio after that. One of them is drawn per segment and pass over the data, and the cache
+            holds the latents of each; `[1.0]` means no random gain.
         batch: segments per step, over all devices together.
         decoded_frames: latent frames, at a place drawn for each step, that are decoded for the waveform and mel terms,
             which cuts their cost; 0 decodes all.
@@ -71,6 +72,7 @@ class TrainingConfig:
     cache: str = ""
     model: ModelConfig = field(default_factory=ModelConfig)
     losses: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+    peak: float = 0.0
     gains: list[float] = field(default_factory=lambda: [1.0])
     batch: int = 16
     decoded_frames: int = 0
@@ -114,6 +116,8 @@ class TrainingConfig:
         for name in ("ema", "beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"The training's {name} is {getattr(self, name)}; give a number from 0 to below 1.")
+        if not 0 <= self.peak <= 1:
+            raise UserError(f"The training's peak is {self.peak}; give a number from 0 (as it is) to 1.")
         for name in ("learning_rate", "discriminator_learning_rate"):
             if not getattr(self, name) > 0:
                 raise UserError(f"The training's {name} is {getattr(self, name)}; give a number above 0.")

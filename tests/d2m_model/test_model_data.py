@@ -62,6 +62,18 @@ def test_the_cache_is_used_again_and_belongs_to_data_codec_and_gains(dataset, mo
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted({first.key, other_gain.key, other_codec.key})
 
 
+def test_sound_is_brought_to_the_peak_before_its_gain(dataset, model, small_codec, tmp_path):
+    as_it_is = load_segments(str(dataset), "train", small_codec, model, [1.0], tmp_path)
+    at_peak = load_segments(str(dataset), "train", small_codec, model, [1.0, 0.5], tmp_path, peak=0.95)
+    assert as_it_is.key != at_peak.key
+    np.testing.assert_allclose(np.abs(at_peak.audio).max(axis=1), 0.95, rtol=1e-6)
+    scale = 0.95 / np.abs(as_it_is.audio).max(axis=1, keepdims=True)
+    np.testing.assert_allclose(at_peak.audio, as_it_is.audio * scale, rtol=1e-5, atol=1e-7)
+    softer = at_peak.batch(np.arange(2), np.array([1, 1]))
+    torch.testing.assert_close(softer.audio[:, 0], 0.5 * torch.from_numpy(at_peak.audio[:2].copy()))
+    torch.testing.assert_close(softer.latent, small_codec.encode(softer.audio), rtol=1e-4, atol=1e-5)
+
+
 def test_a_batch_is_a_function_of_seed_and_step_shared_by_processes(dataset, model, small_codec, tmp_path):
     segments = load_segments(str(dataset), "train", small_codec, model, [1.0, 0.5], tmp_path)
     rows = np.arange(12)
