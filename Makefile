@@ -12,7 +12,7 @@ help:
 	@echo "make demo-model  train a small model on the demo's dances, let it make music, and score it"
 	@echo "make test        the default test run"
 	@echo "make test-slow   tests that take minutes"
-	@echo "make test-mmpose the pose estimators that want a GPU, in an environment of their own"
+	@echo "make test-mmpose what wants mmpose or transformers, in an environment of its own"
 	@echo "make lint        ruff and mypy"
 	@echo "make benchmark   the build's speed and memory, as ratios"
 	@echo "make clean       remove the demo; the environment stays"
@@ -61,7 +61,8 @@ $(STAMP_MMPOSE): $(STAMP)
 	touch $@
 
 test-mmpose: $(STAMP_MMPOSE)
-	$(VENV_MMPOSE)/bin/python -m pytest tests/pose/test_mmpose.py tests/pose/test_vitpose.py tests/visual/test_video_backbone.py
+	$(VENV_MMPOSE)/bin/python -m pytest tests/pose/test_mmpose.py tests/pose/test_vitpose.py tests/visual/test_video_backbone.py \
+		tests/benchmark/test_embedders.py::test_clap_runs_on_a_saved_model
 
 lint: env
 	$(BIN)/ruff check .

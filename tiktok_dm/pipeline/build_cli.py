@@ -72,7 +72,9 @@ def build(
     cookies_from_browser: Annotated[
         str | None, _download(help="Browser to take cookies from, such as firefox.")
     ] = None,
-    pose: Annotated[str, _seen(help="Pose estimator.")] = "mediapipe",
+    pose: Annotated[
+        str, _seen(help="mediapipe, mmpose or vitpose; with options: mmpose:device=cuda:0,batch=64.")
+    ] = "mediapipe",
     visual: Annotated[
         str | None, _seen(help="Also visual features of each segment: i3d, or a video model's hub id.")
     ] = None,
