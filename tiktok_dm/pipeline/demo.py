@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +60,10 @@ def demo_annotations(params: DemoParams) -> Annotations:
 
 
 def demo_accuracy(truth: Path, items: Sequence[ClipItem]) -> dict[str, float]:
-    """Estimated poses against the joints that were drawn, over all clips; see `pose_accuracy` for the figures."""
+    """Estimated poses against the joints that were drawn, over all clips; see `pose_accuracy` for the figures.
+
+    Those that have no value, such as the error of nobody, are left out.
+    """
     import numpy as np
 
     estimated, true = [], []
@@ -74,7 +78,7 @@ def demo_accuracy(truth: Path, items: Sequence[ClipItem]) -> dict[str, float]:
         estimated.append(_widened(poses, 0.0))
         true.append(_widened(joints[shown], np.nan))
     accuracy = pose_accuracy(np.concatenate(estimated), np.concatenate(true))
-    return {name: round(value, 4) for name, value in accuracy.items()}
+    return {name: round(value, 4) for name, value in accuracy.items() if math.isfinite(value)}
 
 
 def _widened(poses: Any, missing: float, dancers: int = 5) -> Any:

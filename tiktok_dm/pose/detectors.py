@@ -96,7 +96,9 @@ class RTDetr:
     @cached_property
     def _model(self) -> Any:
         from transformers import AutoModelForObjectDetection
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # of reading weights, once a worker, between the build's own lines
         model = AutoModelForObjectDetection.from_pretrained(self._folder, local_files_only=True)
         return model.to(self._device, self._type).eval().requires_grad_(False)
 

@@ -70,6 +70,7 @@ class VideoBackbone:
     def _read(self) -> Any:
         import transformers
 
+        transformers.utils.logging.disable_progress_bar()  # of reading weights, between the build's own lines
         network, report = _opened(
             self.name,
             lambda: transformers.AutoModel.from_pretrained(
