@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tiktok_dm.media import encode_audio, write_video
-from tiktok_dm.pipeline.export import ClipItem, DatasetMeta
+from tiktok_dm.pipeline.items import ClipItem, DatasetMeta
 
 WIDTH, HEIGHT, FPS, RATE = 96, 64, 30, 22_050
 

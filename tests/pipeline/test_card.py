@@ -11,7 +11,7 @@ import yaml
 from export_factory import HOSTILE, META, make_items
 
 from tiktok_dm.pipeline.card import accuracy_table, card, clip_status, listed, missing_table, outcome
-from tiktok_dm.pipeline.export import ClipItem
+from tiktok_dm.pipeline.items import ClipItem
 from tiktok_dm.pipeline.shards import SplitInfo
 from tiktok_dm.reading import features
 

@@ -18,7 +18,8 @@ from export_factory import CLIPS, META, changed, make_items, private_cache, with
 from tiktok_dm import schema
 from tiktok_dm.errors import DiskFull
 from tiktok_dm.pipeline import export as module
-from tiktok_dm.pipeline.export import ClipItem, export, file_table, pad_dancers
+from tiktok_dm.pipeline.export import export, file_table, pad_dancers
+from tiktok_dm.pipeline.items import ClipItem
 from tiktok_dm.reading import features, open_dataset
 
 

@@ -13,7 +13,7 @@ import pytest
 from export_factory import HOSTILE, META, changed, make_items
 from PIL import Image
 
-from tiktok_dm.pipeline.export import ClipItem
+from tiktok_dm.pipeline.items import ClipItem
 from tiktok_dm.pipeline.report import Bar, flatten, histogram, nice_step, report
 
 VOID = {"meta", "img", "input", "br", "hr", "link"}

@@ -29,7 +29,8 @@ from tiktok_dm.pipeline.aist_report import AistResult, Findings
 from tiktok_dm.pipeline.aist_segments import SegmentMaker, segment_columns
 from tiktok_dm.pipeline.aist_visual import STAGE, DanceFeatures
 from tiktok_dm.pipeline.card import front_matter
-from tiktok_dm.pipeline.export import DATA, ClipItem, DatasetMeta, clip_row
+from tiktok_dm.pipeline.export import DATA, clip_row
+from tiktok_dm.pipeline.items import ClipItem, DatasetMeta
 from tiktok_dm.pipeline.segment_set import (
     CONFIG,
     REPORT,

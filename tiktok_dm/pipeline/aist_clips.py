@@ -20,7 +20,7 @@ from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import DiskFull, Filtered, UserError
 from tiktok_dm.pipeline.aist_layout import FPS, Sequence, read_keypoints2d
 from tiktok_dm.pipeline.aist_report import reason
-from tiktok_dm.pipeline.export import ClipItem
+from tiktok_dm.pipeline.items import ClipItem
 from tiktok_dm.pipeline.store import Store, content_key
 from tiktok_dm.pose.skeletons import COCO_17, to_body_25
 

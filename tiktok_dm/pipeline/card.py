@@ -15,7 +15,7 @@ from tiktok_dm.reading import features
 from tiktok_dm.schema import DATASET_COLUMNS, SPLITS
 
 if TYPE_CHECKING:
-    from tiktok_dm.pipeline.export import ClipItem, DatasetMeta
+    from tiktok_dm.pipeline.items import ClipItem, DatasetMeta
     from tiktok_dm.pipeline.shards import SplitInfo
 
 STATUSES = ("ok", "filtered", "failed", "gone", "open")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiktok_dm import __version__
-from tiktok_dm.pipeline.export import ClipItem, DatasetMeta
+from tiktok_dm.pipeline.items import ClipItem, DatasetMeta
 from tiktok_dm.pipeline.store import Store, canonical_json, write_atomic
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from tiktok_dm.synthetic import DemoParams, make_demo, pose_accuracy, write_demo
 
 if TYPE_CHECKING:
     from tiktok_dm.annotations import Annotations
-    from tiktok_dm.pipeline.export import ClipItem
+    from tiktok_dm.pipeline.items import ClipItem
     from tiktok_dm.pipeline.progress import BuildProgress
 
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from tiktok_dm import schema
 from tiktok_dm.errors import UserError
-from tiktok_dm.pipeline.export import ClipItem, DatasetMeta, segment_rows
+from tiktok_dm.pipeline.export import segment_rows
+from tiktok_dm.pipeline.items import ClipItem, DatasetMeta
 from tiktok_dm.pipeline.segment_set import (
     CONFIG,
     Progress,

@@ -14,7 +14,6 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,9 @@ import numpy as np
 from tiktok_dm import schema
 from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import is_no_room
+from tiktok_dm.pipeline.items import ClipItem, DatasetMeta
 from tiktok_dm.pipeline.shards import ShardWriter, SplitInfo
-from tiktok_dm.pipeline.store import OMITTED, canonical_json, no_room, write_atomic
+from tiktok_dm.pipeline.store import canonical_json, no_room, write_atomic
 
 VERSION = 2  # of what this module writes; a change makes every dataset be written again
 MANIFEST = "manifest.json"
@@ -32,91 +32,6 @@ CARD = "README.md"
 REPORT = "report.html"
 DATA = "data"
 STAGING = ".export"  # beside the files it becomes, so that moving is a rename
-
-
-@dataclass(frozen=True)
-class ClipItem:
-    """Everything the dataset says of one finished clip.
-
-    Args:
-        annotated_start_s, annotated_end_s: as asked for, s from the source's first instant.
-        segment: record of the segment stage: start_s, end_s, duration_s, n_frames, width, height, fps, has_audio,
-            content_box (x, y, width, height in px), video_sha256, audio_sha256.
-        poses: record of the poses stage: n_frames, n_dancers, coverage, coverage_by_dancer, mean_confidence, estimator,
-            estimator_version, weights_sha256, best_frame (on the 30-fps grid; None without any pose).
-        music: record of the music stage: tempo_bpm, beats_s, loudness_lufs, onset_rate_hz.
-        n_dancers_annotated: None where the annotation says nothing.
-        source: link or file name of the compilation.
-        video, audio, pose: `clip.mp4`; `audio.flac`, 22,050 Hz mono; `poses.npy`, (frames, dancers, 25, 3) float32.
-        visual: record of the visual stage, where features were asked for: n_windows, n_features, extractor,
-            extractor_version, method, weights.
-        features: `visual.npy`, (segments, n_features) float32.
-    """
-
-    clip_id: int
-    compilation_id: int
-    song_id: int
-    split: str
-    annotated_start_s: float
-    annotated_end_s: float
-    segment: Mapping[str, Any]
-    poses: Mapping[str, Any]
-    music: Mapping[str, Any]
-    n_dancers_annotated: int | None
-    source: str
-    source_sha256: str
-    video: Path
-    audio: Path
-    pose: Path
-    visual: Mapping[str, Any] | None = field(default=None, metadata={OMITTED: True})
-    features: Path | None = field(default=None, metadata={OMITTED: True})
-
-    @property
-    def n_segments(self) -> int:
-        """How many whole segments tile the clip."""
-        return schema.whole_segments(float(self.segment["duration_s"]))
-
-    @property
-    def pose_model(self) -> str:
-        """The estimator and its version, as in the `pose_model` column."""
-        return f"{self.poses['estimator']} {self.poses['estimator_version']}".strip()
-
-
-@dataclass(frozen=True)
-class DatasetMeta:
-    """Everything the dataset says of itself.
-
-    Args:
-        license: an identifier of the Hugging Face hub (`mit`, `cc-by-4.0`, `other`, ...), or `""` where none is known.
-        citation: BibTeX, or `""`.
-        parameters: of the build, JSON-able.
-        tools: version by name, of tools and models.
-        ledger: one dict an item: item (`clip:12`, `compilation:3`), stage, status (`ok`, `filtered`, `failed`, `gone`),
-            reason, error, message.
-        plan_clips, plan_compilations: how many were planned.
-        songs: `title` and `artist` by song id, where known.
-        tombstones: what was taken out on request: kind, id, reason.
-        pose_accuracy: recall, mean_error_torso, pck02 against rendered truth, where there is one.
-        planned: the planned clips (clip_id, compilation_id, song_id), so that the report can count by compilation.
-        sources: link or file name by compilation id, also of those that gave no clip.
-    """
-
-    name: str
-    title: str
-    license: str
-    homepage: str
-    citation: str
-    description: str
-    parameters: Mapping[str, Any]
-    tools: Mapping[str, str]
-    ledger: Sequence[Mapping[str, Any]]
-    plan_clips: int
-    plan_compilations: int
-    songs: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
-    tombstones: Sequence[Mapping[str, Any]] = ()
-    pose_accuracy: Mapping[str, float] | None = None
-    planned: Sequence[Mapping[str, Any]] = ()
-    sources: Mapping[int, str] = field(default_factory=dict)
 
 
 def export(

@@ -18,7 +18,7 @@ from tiktok_dm import schema
 from tiktok_dm.annotations import Annotations
 from tiktok_dm.errors import UserError
 from tiktok_dm.pipeline.card import front_matter
-from tiktok_dm.pipeline.export import DatasetMeta
+from tiktok_dm.pipeline.items import DatasetMeta
 from tiktok_dm.pipeline.preprocessed_files import (
     FOLDERS,
     VISUAL_FEATURES,

@@ -21,7 +21,7 @@ from tiktok_dm.pipeline.card import STATUSES, accuracy_table, clip_status, envir
 from tiktok_dm.schema import MAX_DANCERS, POSE_FPS, SPLITS
 
 if TYPE_CHECKING:
-    from tiktok_dm.pipeline.export import ClipItem, DatasetMeta
+    from tiktok_dm.pipeline.items import ClipItem, DatasetMeta
 
 # Thumbnails are drawn twice as large as they are shown, but a page of hundreds stays a few megabytes.
 _THUMBNAIL_PX, _MANY_CLIPS, _THUMBNAIL_PX_MANY = 320, 120, 200
