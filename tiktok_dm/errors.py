@@ -22,11 +22,11 @@ class Filtered(Exception):
     """A stage's verdict: this item does not belong in the dataset (reason in words)."""
 
 
-class Gone(Exception):
-    """A stage's verdict: this item is not to be had, and another try is not worth it.
+class Unavailable(Exception):
+    """A source could not be had.
 
     Args:
-        reason: short class of the cause, such as ``private``, ``removed``, ``forbidden``.
+        reason: short class of the cause, such as ``private``, ``removed``, ``network``, ``truncated``.
         raw: the message of the library that said so, unshortened.
     """
 
@@ -37,6 +37,10 @@ class Gone(Exception):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.raw}" if self.raw else self.reason
+
+
+class Gone(Unavailable):
+    """A stage's verdict: this item is not to be had, and another try is not worth it."""
 
 
 class DiskFull(UserError):

@@ -14,27 +14,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from tiktok_dm.errors import UserError
+from tiktok_dm.errors import Unavailable, UserError
 
 if TYPE_CHECKING:
     from tiktok_dm.pipeline.acquire import AcquireParams
 
 
-class TemporaryFailure(Exception):
-    """The source could not be had now; a later run may try again.
-
-    Args:
-        reason: short class of the cause, such as ``network``, ``truncated``, ``login_required``.
-        raw: the message of the library that said so, unshortened.
-    """
-
-    def __init__(self, reason: str, raw: str = "") -> None:
-        super().__init__(reason, raw)
-        self.reason = reason
-        self.raw = raw
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.raw}" if self.raw else self.reason
+class TemporaryFailure(Unavailable):
+    """The source could not be had now; a later run may try again."""
 
 
 class StopAsking(TemporaryFailure):
