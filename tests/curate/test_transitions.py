@@ -222,6 +222,18 @@ def test_music_that_changes_within_a_fade_is_heard_beside_it(fade_s: float) -> N
     assert np.mean(np.array(mixed, float)) < np.mean(np.array(on, float)) - 0.25
 
 
+def test_what_lies_beyond_another_change_is_not_heard() -> None:
+    """A silent title card a second before a fade, say: as if the sound began and ended with the limits."""
+    song = factory.demo_music(5, 20.0)[2].samples
+    silence = np.zeros(2 * SAMPLE_RATE, np.float32)
+    sound = np.concatenate([silence, song[: 5 * SAMPLE_RATE], silence])
+    alone = runs_on(song[: 5 * SAMPLE_RATE], 1.5, 0.4)
+    assert alone is not None
+    assert runs_on(sound, 3.5, 0.4, (2.0, 7.0)) == alone
+    assert runs_on(sound, 3.5, 0.4) != alone
+    assert runs_on(sound, 3.5, 0.4, (2.9, 7.0)) is None, "less than half a second beside the fade"
+
+
 def test_silence_says_nothing_or_much() -> None:
     song = factory.demo_music(5, 20.0)[0].samples
     silence = np.zeros(4 * SAMPLE_RATE, np.float32)

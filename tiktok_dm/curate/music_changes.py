@@ -46,7 +46,9 @@ class Music:
         return np.array([self.colour, self.harmony, self.abrupt, self.tones, self.level])
 
 
-def runs_on(sound: Array, at_s: float, fade_s: float = 0.0) -> float | None:
+def runs_on(
+    sound: Array, at_s: float, fade_s: float = 0.0, limits_s: tuple[float, float] | None = None
+) -> float | None:
     """Probability, 0..1, that what is heard before an instant goes on after it.
 
     Args:
@@ -54,11 +56,12 @@ def runs_on(sound: Array, at_s: float, fade_s: float = 0.0) -> float | None:
         at_s: the instant, s.
         fade_s: how long the picture takes to change about it, s. Music that changes with it may be mixed or silent in
             there, so what is heard before is held against what is heard after, as far apart.
+        limits_s: nothing before the first and after the second is heard: another change lies there.
 
     Returns:
         None where nothing can be said: no sound, silence on both sides, or less than half a second on one of them.
     """
-    found = features(sound, at_s, fade_s)
+    found = features(sound, at_s, fade_s, limits_s)
     if found is None:
         return None
     if isinstance(found, float):
@@ -67,7 +70,9 @@ def runs_on(sound: Array, at_s: float, fade_s: float = 0.0) -> float | None:
     return 1 / (1 + float(np.exp(odds)))
 
 
-def features(sound: Array, at_s: float, fade_s: float = 0.0) -> Music | float | None:
+def features(
+    sound: Array, at_s: float, fade_s: float = 0.0, limits_s: tuple[float, float] | None = None
+) -> Music | float | None:
     """Numbers about an instant; a probability where one side is silent; None where nothing can be said.
 
     Args as of `runs_on`.
@@ -75,7 +80,8 @@ def features(sound: Array, at_s: float, fade_s: float = 0.0) -> Music | float | 
     at = round(at_s * SAMPLE_RATE)
     reach = round((REACH_S + fade_s / 2) * SAMPLE_RATE)
     gap = round((_GAP_S + fade_s / 2) * SAMPLE_RATE)
-    low, high = max(0, at - reach), min(len(sound), at + reach)
+    first, last = (0, len(sound)) if limits_s is None else (round(one * SAMPLE_RATE) for one in limits_s)
+    low, high = max(0, first, at - reach), min(len(sound), last, at + reach)
     if min(at - low, high - at) - round(fade_s / 2 * SAMPLE_RATE) < SAMPLE_RATE // 2:
         return None
     around = np.asarray(sound[low:high], np.float32)

@@ -133,7 +133,11 @@ def _judge(scan: Scan, change: Change, candidate: Candidate, limits: tuple[int, 
         if candidate.kind != "hard_cut":
             last = min(candidate.last, len(scan.times_s) - 1)
             fade_s = float(scan.times_s[last] - scan.times_s[candidate.first])
-        heard = runs_on(scan.sound, float(scan.times_s[candidate.middle]), fade_s)
+        within_s = None
+        if limits is not None:
+            high = min(limits[1], len(scan.times_s) - 1)
+            within_s = float(scan.times_s[limits[0]]), float(scan.times_s[high])
+        heard = runs_on(scan.sound, float(scan.times_s[candidate.middle]), fade_s, within_s)
     total = odds
     if heard is not None:
         heard = float(np.clip(heard, 0.01, 0.99))
