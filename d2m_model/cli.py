@@ -18,7 +18,9 @@ app = typer.Typer(help="D2M-GAN: music from dance.", no_args_is_help=True, add_c
 
 
 @app.callback()
-def _needs_torch() -> None:
+def _needs_torch(context: typer.Context) -> None:
+    if context.invoked_subcommand == "configs":
+        return
     missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(
@@ -85,6 +87,23 @@ def convert(
     typer.echo(f"{out}: preset {config.preset}, level {config.level}, {dataset} motion{genres}")
     if vqvae is not None:
         typer.echo(LICENCE)
+
+
+@app.command()
+def configs(
+    name: Annotated[str | None, typer.Argument(help="Print this one, to copy and change it.")] = None,
+) -> None:
+    """List the shipped configurations, for `d2m train` and `d2m codec train`, or print one."""
+    from d2m_model.configs import CODEC, find, names, title
+
+    if name is not None:
+        codec_named = name.startswith(f"{CODEC}/")
+        typer.echo(find(name, CODEC if codec_named else "").read_text(encoding="utf-8"), nl=False)
+        return
+    for command, prefix, found in (("d2m train", "", names()), ("d2m codec train", f"{CODEC}/", names(CODEC))):
+        typer.echo(f"{command} NAME")
+        for one in found:
+            typer.echo(f"  {one:30} {title(prefix + one)}")
 
 
 app.command()(train)

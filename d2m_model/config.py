@@ -173,16 +173,8 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str) -> T:
 
 def read_model_config(path: Path) -> ModelConfig:
     """The model's configuration from a YAML file (its `model` section where it has one)."""
-    import yaml
+    from d2m_model.configs import read_yaml
 
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"The configuration {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if isinstance(values, Mapping) and isinstance(values.get("model"), Mapping):
-        values = values["model"]
-    if not isinstance(values, Mapping):
-        raise UserError(f"The configuration {path} holds no keys; it should look like the files in configs/.")
-    return from_mapping(ModelConfig, values, str(path))
+    values = read_yaml(path)
+    model = values.get("model")
+    return from_mapping(ModelConfig, model if isinstance(model, Mapping) else values, str(path))

@@ -12,7 +12,7 @@ import typer
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file; those in configs/ are explained line by line.")],
+    config: Annotated[str, typer.Argument(help="A name that `d2m configs` lists, or a YAML file of your own.")],
     settings: Annotated[list[str] | None, typer.Argument(help="key=value on top of it (losses.mel=0).")] = None,
 ) -> None:
     """Train D2M-GAN, or go on with the run that is in the configuration's folder."""

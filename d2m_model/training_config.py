@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from d2m_model.config import ModelConfig, from_mapping, one_of
+from d2m_model.configs import find, read_yaml
 from d2m_model.losses import WEIGHTS, check_weights
 from tiktok_dm.errors import UserError
 
@@ -137,43 +138,20 @@ class TrainingConfig:
             raise UserError(f"A batch of {self.batch} cannot be shared equally by {self.devices * self.nodes} devices.")
 
 
-def read_training_config(path: Path, overrides: Iterable[str] = ()) -> TrainingConfig:
-    """The configuration of a YAML file, with `key=value` (or `section.key=value`) on top, values written as YAML.
+def read_training_config(config: str | Path, overrides: Iterable[str] = ()) -> TrainingConfig:
+    """The configuration of that name or file, with `key=value` (or `section.key=value`) on top, values written as YAML.
+
+    `out` is `runs/<name>` where it is not given.
 
     Raises:
         UserError: a file that cannot be read, an unknown key (the nearest is named), or a value of another type.
     """
+    path = find(config)
     values = {"losses": dict(WEIGHTS), **read_yaml(path)}
     for override in overrides:
         values = overridden(values, override)
     values.setdefault("out", f"runs/{path.stem}")
     return training_config(values, str(path))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The values of a YAML file; a key `base` names another file, beside it, whose values it replaces one by one.
-
-    Raises:
-        UserError: a file that cannot be read or holds no keys.
-    """
-    import yaml
-
-    try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"The configuration {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(values, dict):
-        raise UserError(f"The configuration {path} holds no keys; it should look like the files in configs/.")
-    base = values.pop("base", None)
-    if base is None:
-        return values
-    merged = read_yaml(path.parent / str(base))
-    for key, value in values.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = {**merged[key], **value} if both else value
-    return merged
 
 
 def overridden(values: Mapping[str, Any], override: str) -> dict[str, Any]:

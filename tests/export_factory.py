@@ -33,7 +33,7 @@ META = DatasetMeta(
     citation="@misc{tiny,\n  title = {Tiny}\n}",
     description="A few rendered clips.",
     parameters={"max_height": 720, "poses": {"estimator": "mediapipe", "threshold": 0.3}},
-    tools={"av": "18.1.0", "mediapipe": "0.10.21"},
+    tools={"av": "18.1.0", "ai-edge-litert": "2.3.0"},
     ledger=(
         {"item": "compilation:0", "stage": "acquire", "status": "ok", "reason": "", "error": "", "message": ""},
         {"item": "compilation:1", "stage": "acquire", "status": "ok", "reason": "", "error": "", "message": ""},

@@ -19,7 +19,7 @@ LAYERS = [
     {"annotations_import", "foreign_clips", "foreign_table", "released"},
     {"splits", "annotations", "content_box"},
     {"media", "table_rules", "web_guard"},
-    {"machine", "cli_options", "checksum"},
+    {"machine", "cli_options", "checksum", "files", "shipped"},
     {"schema"},
     {"errors", "__init__"},
 ]

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -316,7 +317,7 @@ def test_flash_and_click_stay_together(tmp_path: Path, kind: str) -> None:
 def test_the_ffmpeg_program_sees_the_same_instants(tmp_path: Path) -> None:
     film, _ = factory.flashing(tmp_path / "a.mp4", *factory.constant(240, NTSC), every=20, b_frames=2)
     done = media.cut(film, 1.1, 5.1, tmp_path / "cut.mp4")
-    program = [media.ffmpeg_executable(), "-v", "error", "-i", str(tmp_path / "cut.mp4")]
+    program = [str(media.ffmpeg_executable()), "-v", "error", "-i", str(tmp_path / "cut.mp4")]
     raw = subprocess.run(
         [*program, "-fps_mode", "passthrough", "-pix_fmt", "gray", "-f", "rawvideo", "-"],
         capture_output=True,
@@ -583,8 +584,56 @@ def test_a_jpeg_is_a_small_picture() -> None:
 
 
 def test_ffmpeg_is_found() -> None:
-    done = subprocess.run([media.ffmpeg_executable(), "-version"], capture_output=True, text=True, check=True)
+    program = media.ffmpeg_executable()
+    assert program is not None
+    done = subprocess.run([program, "-version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("ffmpeg version")
+
+
+@pytest.mark.parametrize(
+    "body", ["#!/bin/sh\nexit 127\n", "#!/nowhere/sh\n", "\x7fELF"], ids=["127", "no shell", "damaged"]
+)
+@pytest.mark.parametrize("packaged", [True, False])
+def test_an_ffmpeg_program_that_does_not_start_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, packaged: bool
+) -> None:
+    broken = tmp_path / "first" / "ffmpeg"
+    broken.parent.mkdir()
+    broken.write_text(body)
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(broken.parent))
+    media.ffmpeg_executable.cache_clear()
+    if not packaged:
+        monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    found = media.ffmpeg_executable()
+    assert (found is not None) is packaged
+    assert found != str(broken)
+    working = tmp_path / "second" / "ffmpeg"
+    working.parent.mkdir()
+    working.write_text("#!/bin/sh\nexit 0\n")
+    working.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken.parent}{os.pathsep}{working.parent}")
+    media.ffmpeg_executable.cache_clear()
+    assert media.ffmpeg_executable() == str(working)
+    media.ffmpeg_executable.cache_clear()
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_title_that_is_no_utf8_does_not_matter(tmp_path: Path, suffix: str) -> None:
+    """PyAV 18 is told to replace such bytes, PyAV 19 does it by itself."""
+    numbered_film(tmp_path / "plain.mp4", 30)
+    with av.open(str(tmp_path / "plain.mp4")) as source, av.open(str(tmp_path / f"a.{suffix}"), "w") as out:
+        out.metadata["title"] = "Caf\u00e9 Caf\u00e9"
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    data = (tmp_path / f"a.{suffix}").read_bytes()
+    assert b"Caf\xc3\xa9 Caf" in data
+    (tmp_path / f"b.{suffix}").write_bytes(data.replace(b"Caf\xc3\xa9 Caf", b"Caf\xe9\xff Caf"))
+    assert media.probe(tmp_path / f"b.{suffix}").n_frames in (30, None)
+    assert numbers(tmp_path / f"b.{suffix}") == list(range(30))
 
 
 # --- real footage

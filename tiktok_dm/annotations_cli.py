@@ -14,6 +14,7 @@ import typer
 
 from tiktok_dm.cli_options import Json, print_json
 from tiktok_dm.errors import UserError
+from tiktok_dm.shipped import annotations_folder, split_table
 
 Column = Annotated[list[str] | None, typer.Option(help="name=theirs, where a column is not recognised; repeatable.")]
 Ignore = Annotated[list[str] | None, typer.Option(help="A column of theirs to leave out; repeatable.")]
@@ -34,8 +35,13 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    folder: Annotated[Path, typer.Argument(help="Folder with annotations.", metavar="DIR")],
-    splits: Annotated[Path | None, typer.Option(help="Split table; else the annotations' own.")] = None,
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with annotations, or tiktok_dm.", metavar="DIR", parser=annotations_folder)
+    ],
+    splits: Annotated[
+        Path | None,
+        typer.Option(help="Split table, or tiktok_dm; else the annotations' own.", metavar="FILE", parser=split_table),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Name every problem in a folder of annotations: file, line, column, what to do."""
@@ -152,7 +158,9 @@ def split(
     validation_fraction: Annotated[float, typer.Option(help="Share of clips in a validation split.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal splits.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Where to write; DIR/splits.csv by default.")] = None,
-    splits: Annotated[Path | None, typer.Option(help="With --audit: the split table to look at.")] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="With --audit: the split table to look at.", metavar="FILE", parser=split_table)
+    ] = None,
     audit: Annotated[
         bool, typer.Option("--audit", help="Look for leaks in the existing split; write nothing.")
     ] = False,

@@ -15,6 +15,7 @@ from tiktok_dm.cli_options import complain
 from tiktok_dm.curate import curate_cli
 from tiktok_dm.errors import UserError
 from tiktok_dm.pipeline import build_cli, dataset_cli
+from tiktok_dm.pose.models_cli import app as models_app
 
 app = typer.Typer(
     name="tiktok-dm",
@@ -30,6 +31,7 @@ dataset_cli.register(app)
 evaluate_cli.register(app)
 baselines_cli.register(app)
 submit_cli.register(app)
+app.add_typer(models_app, name="models")
 app.add_typer(listen_app, name="listen", help="Listening tests: make a study, serve it, report on it.")
 
 

@@ -6,15 +6,13 @@ that annotations must keep: a difference is no mistake.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tiktok_dm.annotations import Annotations, read_annotations
-from tiktok_dm.errors import UserError
 from tiktok_dm.schema import SEGMENT_S, whole_segments
+from tiktok_dm.shipped import shipped
 
 
 @dataclass(frozen=True)
@@ -38,15 +36,7 @@ class Difference:
 
 def released_annotations() -> Annotations:
     """The 445 released clips as the project ships them."""
-    # The repository's own, or, installed from a wheel, the copy under the environment's share folder.
-    roots = (Path(__file__).resolve().parents[1], Path(sys.prefix) / "share" / "tiktok-dm")
-    root = next((root for root in roots if (root / "annotations" / "tiktok_dm").is_dir()), None)
-    if root is None:
-        raise UserError(
-            "the repository's folder annotations/tiktok_dm is not here, so there is nothing to compare with: say "
-            "--no-compare"
-        )
-    return read_annotations(root / "annotations" / "tiktok_dm", root / "splits" / "tiktok_dm.csv")
+    return read_annotations(shipped("annotations", "tiktok_dm"), shipped("splits", "tiktok_dm.csv"))
 
 
 def compare_with_released(

@@ -345,7 +345,7 @@ def main() -> int:
         return 1
     print(text(result))
     if options.json is not None:
-        from tiktok_dm.pipeline.store import write_atomic
+        from tiktok_dm.files import write_atomic
 
         write_atomic(options.json, json.dumps(result, indent=1) + "\n")
     return 0

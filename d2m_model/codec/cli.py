@@ -84,7 +84,7 @@ class LoopProgress:
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="Configuration, a YAML file like those in configs/codec.")],
+    config: Annotated[str, typer.Argument(help="A name that `d2m configs` lists (demo), or a YAML file of your own.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value on top, e.g. audio=DIR codec.width=16.")
     ] = None,

@@ -11,6 +11,7 @@ from typing import Any
 
 from d2m_model.codec.jukebox import JukeboxConfig
 from d2m_model.config import LEVELS, from_mapping, one_of
+from d2m_model.configs import CODEC, find, read_yaml
 from d2m_model.training_config import PRECISIONS, SCHEDULES, overridden
 from tiktok_dm.errors import UserError
 
@@ -150,24 +151,16 @@ class CodecTrainingConfig:
             )
 
 
-def read_codec_training_config(path: Path, overrides: Iterable[str] = ()) -> CodecTrainingConfig:
-    """The configuration of a YAML file with `key=value` (or `codec.key=value`) on top, values written as YAML.
+def read_codec_training_config(config: str | Path, overrides: Iterable[str] = ()) -> CodecTrainingConfig:
+    """The configuration of that name or file, with `key=value` (or `codec.key=value`) on top, values written as YAML.
 
-    `out` is `runs/<name of the file>` where it is not given.
+    `out` is `runs/<name>` where it is not given.
 
     Raises:
         UserError: a file that cannot be read, an unknown key (the nearest is named), or a value of another type.
     """
-    import yaml
-
-    try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"The configuration {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(values, dict):
-        raise UserError(f"The configuration {path} holds no keys; it should look like the files in configs/codec.")
+    path = find(config, CODEC)
+    values: dict[str, Any] = read_yaml(path)
     for override in overrides:
         values = overridden(values, override)
     values.setdefault("out", f"runs/{path.stem}")

@@ -22,6 +22,7 @@ from tiktok_dm.benchmark.evaluation import Evaluation
 from tiktok_dm.benchmark.intervals import Score
 from tiktok_dm.benchmark.leaderboard import Board, BoardOptions, build
 from tiktok_dm.benchmark.leaderboard_page import groups
+from tiktok_dm.benchmark.open_benchmark import open_benchmark
 from tiktok_dm.benchmark.published import PUBLISHED, WARNING
 from tiktok_dm.benchmark.seeds import over_seeds
 from tiktok_dm.cli import app
@@ -181,8 +182,10 @@ def test_typed_in_scores_and_other_builds_are_refused_by_the_command(mine: Path)
         edit(folder / "submission.yaml", 'system: "tunes"', f"system: {name}")
         text = (folder / "submission.yaml").read_text(encoding="utf-8")
         if name == "stale":
-            before = text.split('manifest_sha256: "')[1].split('"')[0]
-            edit(folder / "submission.yaml", before, "0" * 64)
+            before = text.split('content: "')[1].split('"')[0]
+            edit(folder / "submission.yaml", before, "1:" + "0" * 64)
+            first = min(TEST)
+            edit(folder / "reference.csv", f"1,{first},1,", f"1,{first},9,")
         else:
             edit(folder / "submission.yaml", old, told)
     (mine / "submissions" / "empty" / "1.0").mkdir(parents=True)
@@ -195,7 +198,8 @@ def test_typed_in_scores_and_other_builds_are_refused_by_the_command(mine: Path)
     assert "liar/1.0: refused: liar/1.0/submission.yaml, line" in done.output
     assert "`beat_f_70ms` is not taken from a submission" in done.output
     assert "stale/1.0: refused: " in done.output
-    assert "it was made against another build of demo (000000000000...)" in done.output
+    assert "it was made for another build of demo (1:000000000000...; the one given is 1:" in done.output
+    assert f"and the one given holds something else: the song of {min(TEST)} is another; let the system" in done.output
     assert "empty/1.0: refused: " in done.output
     assert "elsewhere" not in done.output
     assert "1 submissions (0 scored now, 1 known) and 7 baselines; 3 refused; 1 for another dataset" in done.output
@@ -203,6 +207,15 @@ def test_typed_in_scores_and_other_builds_are_refused_by_the_command(mine: Path)
     assert [row["name"] for row in data["rows"] if row["kind"] == "submission"] == ["tunes/1.0"]
     assert sorted(data["refused"]) == ["empty/1.0", "liar/1.0", "stale/1.0"]
     assert "- liar/1.0: " in (mine / "site" / "leaderboard.md").read_text(encoding="utf-8")
+
+
+def test_the_board_names_the_content_and_keeps_the_checksum_of_files_beside_it(place: Path) -> None:
+    target = read(place)["benchmark"]
+    opened = open_benchmark(place / "demo_dances", "clips")
+    assert (target["content"], target["manifest_sha256"]) == (opened.content, opened.identity.sha256)
+    row = next(row for row in read(place)["rows"] if row["kind"] == "submission")
+    assert row["card"]["benchmark"]["content"] == opened.content
+    assert f"Content `{opened.content}`." in (place / "site" / "leaderboard.md").read_text(encoding="utf-8")
 
 
 def test_a_copy_of_the_truth_gets_no_row(mine: Path) -> None:

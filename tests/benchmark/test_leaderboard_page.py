@@ -47,7 +47,7 @@ def card(system: str, version: str, **more: Any) -> dict[str, Any]:
         "hardware": HOSTILE,
         "real_time_factor": 0.5,
         "post_processing": [HOSTILE],
-        "benchmark": {"dataset": "demo", "manifest_sha256": "0" * 64, "split": "test", "config": "clips"},
+        "benchmark": {"dataset": "demo", "content": "1:" + "0" * 64, "split": "test", "config": "clips"},
         "predictions": {"folder": "predictions"},
         **more,
     }
@@ -78,6 +78,7 @@ def board() -> dict[str, Any]:
         "format": 1,
         "benchmark": {
             "dataset": "demo",
+            "content": f"1:{'ab' * 32}",
             "manifest_sha256": "0" * 64,
             "split": "test",
             "config": "clips",
@@ -127,6 +128,12 @@ def test_nothing_of_a_submission_becomes_markup() -> None:
     assert text.count("<script>") == 1
     told = markdown(board())
     assert "<" not in told.replace("\\<", "")
+
+
+def test_page_and_text_say_which_content_was_scored_and_no_checksum_of_files() -> None:
+    for text in (page(board()), markdown(board())):
+        assert f"1:{'ab' * 32}" in text
+        assert "0" * 64 not in text
 
 
 def test_no_word_of_the_page_asks_for_anything_from_elsewhere() -> None:

@@ -299,7 +299,7 @@ def test_mistakes_in_a_configuration_are_one_sentence(tmp_path: Path, setting: s
 
 @pytest.mark.parametrize("name", ["demo", "jukebox_high", "jukebox_low"])
 def test_shipped_configurations_explain_every_line(name: str):
-    path = ROOT / "configs" / "codec" / f"{name}.yaml"
+    path = ROOT / "d2m_model" / "configs" / "codec" / f"{name}.yaml"
     config = read_codec_training_config(path)
     assert config.out == f"runs/codec_{name}"
     for line in path.read_text().splitlines():

@@ -111,13 +111,37 @@ def test_only_wanted_gradients_are_computed():
     torch.testing.assert_close(weight.grad[1, :, 0], x[0, :, :10].sum(dim=1))
 
 
-def test_rounding_in_float32_is_small():
-    """Against the direct sum in float64: below 3e-6 of the output's largest value."""
-    for channels, out, taps, length in ((256, 256, 3, 120), (64, 64, 41, 160), (128, 96, 4, 90)):
-        x = torch.randn(1, channels, length)
-        weight = torch.randn(out, channels, taps) / (channels * taps) ** 0.5
-        exact = functional.conv1d(x.double(), weight.double())
-        assert (convolve(x, weight, None) - exact).abs().max() < 3e-6 * exact.abs().max()
+def growth(form, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """|A^T| (|G| |w| * |B^T| |x|), summed over channels: what each rounding of an output (out, length') scales with."""
+    analysis, weights, synthesis = (matrix.abs() for matrix in form)
+    made = x.shape[2] - form.taps + 1
+    tiles = -(-made // form.outputs)
+    span = form.outputs + form.taps - 1
+    padded = functional.pad(x[0].abs(), (0, tiles * form.outputs + form.taps - 1 - x.shape[2]))
+    inputs = torch.einsum("rn,ctn->rct", analysis, padded.unfold(1, span, form.outputs))
+    products = torch.einsum("rk,ock,rct->rot", weights, weight.abs(), inputs)
+    return torch.einsum("yr,rot->oty", synthesis, products).reshape(len(weight), -1)[:, :made]
+
+
+@pytest.mark.parametrize(
+    ("channels", "out", "taps", "length"),
+    [(256, 256, 3, 120), (512, 512, 3, 60), (128, 96, 4, 90), (128, 128, 5, 99), (48, 48, 16, 128), (64, 64, 41, 160)],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_rounding_in_float32_follows_from_the_arithmetic(channels, out, taps, length, seed):
+    """On every processor: with k roundings on the way to an output, errors stay under sqrt(k) u times the growth.
+
+    That is the probabilistic bound of Higham and Mary (2019) with one standard deviation; the worst seen on AVX2,
+    AVX-512 and plain code is a tenth of it. The growth is what the algorithm's constants cost.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(1, channels, length, generator=generator)
+    weight = torch.randn(out, channels, taps, generator=generator) / (channels * taps) ** 0.5
+    form = algorithm(taps)
+    error = (convolve(x, weight, None) - functional.conv1d(x.double(), weight.double())).abs()[0]
+    roundings = (form.outputs + taps - 1) + taps + 1 + channels + form.rows
+    unit = torch.finfo(torch.float32).eps / 2
+    assert bool((error <= roundings**0.5 * unit * growth(form, x.double(), weight.double())).all())
 
 
 def used(monkeypatch: pytest.MonkeyPatch, compute) -> bool:

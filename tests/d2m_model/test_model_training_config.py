@@ -12,7 +12,7 @@ from d2m_model.losses import WEIGHTS
 from d2m_model.training_config import TrainingConfig, difference, plain_config, read_training_config
 from tiktok_dm.errors import UserError
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "d2m_model" / "configs"
 EXPERIMENTS = sorted(path for path in CONFIGS.rglob("*.yaml") if "codec" not in path.relative_to(CONFIGS).parts)
 
 
@@ -99,7 +99,7 @@ def test_a_mistake_is_one_sentence(file, setting, sentence):
 
 
 def test_files_that_are_none_are_one_sentence(tmp_path):
-    with pytest.raises(UserError, match="cannot be read: No such file"):
+    with pytest.raises(UserError, match=r"There is no configuration .*no\.yaml', neither a file nor a shipped one"):
         read_training_config(tmp_path / "no.yaml")
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(UserError, match="holds no keys"):

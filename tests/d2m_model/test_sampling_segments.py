@@ -23,7 +23,7 @@ from tiktok_dm.errors import UserError
 from tiktok_dm.pipeline.aist import AistOptions, build_aist
 from tiktok_dm.pipeline.demo_segments import SegmentSetParams, write_demo_segments
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[2] / "d2m_model" / "configs"
 # 130, 120 and 110 beats a minute: dances of 3, 4 and 4 segments; test of 3 and 4.
 TRAIN = ("gBR_sBM_cAll_d05_mBR5_ch03", "gHO_sBM_cAll_d19_mHO2_ch04", "gPO_sBM_cAll_d10_mPO3_ch05")
 TEST = ("gLH_sBM_cAll_d17_mLH4_ch02", "gWA_sBM_cAll_d25_mWA5_ch07")

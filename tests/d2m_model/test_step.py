@@ -125,9 +125,12 @@ def test_two_steps_are_two_steps_of_the_plain_loop(model: D2MGAN, batch: Batch, 
     assert losses.keys() == ALL_LOSSES
     for name, value in expected_losses.items():
         assert float(losses[name]) == pytest.approx(value, rel=1e-6, abs=1e-8), name
-    # Inside both margins the hinge pulls the scores' bias up as much as down.
-    still = [name for name, value in parameters(step).items() if torch.equal(value, before[name])]
-    assert all(name.endswith("layer_6.bias") for name in still)
+    # Inside both margins the hinge pulls a score up for the truth as much as down for the made: a bias of the
+    # discriminator behind which both run through the same linear pieces has a gradient of zero, or of what rounding
+    # leaves of it, by processor. Everything else moves.
+    still = {name for name, value in parameters(step).items() if torch.equal(value, before[name])}
+    biases = {name for name in before if name.startswith("discriminator.") and name.endswith(".bias")}
+    assert still < biases, still - biases
 
 
 def test_steps_that_are_not_logged_give_the_same_parameters(model: D2MGAN, batch: Batch, small_codec: JukeboxVQVAE):

@@ -11,7 +11,7 @@ from d2m_model.training import train
 from d2m_model.training_config import read_training_config
 from tests.d2m_model.sampling_factory import tiny_codec
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[2] / "d2m_model" / "configs"
 
 
 def train_two_steps(name: str, dataset: Path, folder: Path) -> tuple[ModelConfig, list[dict]]:

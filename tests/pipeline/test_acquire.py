@@ -370,6 +370,15 @@ def test_youtube_without_a_javascript_runtime_says_what_to_install(tmp_path, mon
     assert not downloads.is_youtube("https://notyoutube.com/")
 
 
+def test_youtube_without_an_ffmpeg_program_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(acquire, "javascript_runtime", lambda: "deno")
+    monkeypatch.setattr("tiktok_dm.media.ffmpeg_executable", lambda: None)
+    with pytest.raises(UserError, match=r"no ffmpeg program.*tiktok-dm\[youtube\]"):
+        acquire_url("https://youtu.be/1", PARAMS, tmp_path)
+    options = ytdlp_options(PARAMS, tmp_path, youtube=False)
+    assert (options["format"], options["ffmpeg_location"]) == ("b", None)
+
+
 @pytest.mark.parametrize(("version", "found"), [("v22.1.0", "node"), ("v20.20.2", None)])
 def test_javascript_runtime(version, found, tmp_path, monkeypatch):
     node = tmp_path / "node"

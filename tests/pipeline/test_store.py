@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tiktok_dm.errors import DiskFull
-from tiktok_dm.pipeline.store import Store, canonical_json, content_key, write_atomic
+from tiktok_dm.files import write_atomic
+from tiktok_dm.pipeline.store import Store, canonical_json, content_key
 
 
 @dataclass(frozen=True)

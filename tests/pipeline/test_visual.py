@@ -323,14 +323,13 @@ def test_the_paper_model_trains_on_the_features_and_samples(
     freeze(codec)
     (root / "codec").mkdir()
     write_codec(codec, root / "codec")
-    config = Path(__file__).resolve().parents[2] / "configs" / "paper_high.yaml"
     said = {
         **{"dataset": root / "out", "codec": root / "codec", "cache": root / "cache", "out": root / "run"},
         **{"steps": 2, "batch": 2, "validation_songs": 1, "log_every": 1, "validate_every": 2, "save_every": 2},
         **{"samples": 0, "accelerator": "cpu", "threads": 1, "logger": "none", "model.width": 0.03125},
         **{"model.latent_channels": 8, "model.pose_axis": 80, "model.motion_embedding": 16, "decoded_frames": 8},
     }
-    run(monkeypatch, cli, "train", str(config), *(f"{key}={value}" for key, value in said.items()))
+    run(monkeypatch, cli, "train", "paper_high", *(f"{key}={value}" for key, value in said.items()))
     losses = read_losses(root / "run" / "losses.csv")
     assert losses[-1]["step"] == 2
     capsys.readouterr()

@@ -45,19 +45,6 @@ def test_it_names_its_weights_and_keeps_the_contract(estimator: Estimator) -> No
     assert estimator.weights_sha256 == "babf28247ffed0a562cf02cb53d113059d41a6d5e6a23795b85603c9bdb84088"
 
 
-def test_missing_models_are_one_plain_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib.metadata import PackageNotFoundError
-
-    from tiktok_dm.pose import mediapipe
-
-    def absent(name: str) -> None:
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr(mediapipe, "distribution", absent)
-    with pytest.raises(UserError, match=r"pip install mediapipe==0\.10\.21"):
-        mediapipe.BlazePose()
-
-
 def test_neither_mediapipe_nor_opencv_is_imported() -> None:
     code = (
         "import sys, numpy as np; from tiktok_dm.pose.estimator import get_estimator as g\n"

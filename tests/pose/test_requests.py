@@ -44,8 +44,8 @@ def test_what_is_published_says_nothing_of_the_machine() -> None:
     assert portable_request("mmpose:model=s,device=cuda:0,flip=yes,detector=/d") == "mmpose:model=s,flip=yes"
 
 
-def test_an_estimator_without_options_says_so() -> None:
-    with pytest.raises(UserError, match="mediapipe takes no options"):
+def test_an_option_of_another_estimator_is_refused() -> None:
+    with pytest.raises(UserError, match="mediapipe has no option 'device': it takes models"):
         get_estimator("mediapipe:device=cpu")
 
 

@@ -200,7 +200,7 @@ def p_value(scores: np.ndarray, songs: Sequence[Hashable], *, permutations: int 
     """
     known = np.flatnonzero(~np.isnan(np.diagonal(scores)))
     scores = scores[np.ix_(known, known)]
-    song = _numbered([songs[k] for k in known])
+    song = _numbered([songs[int(k)] for k in known])
     count = int(song.max(initial=-1)) + 1
     if count < 2:
         return math.nan

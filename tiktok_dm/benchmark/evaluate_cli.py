@@ -308,7 +308,7 @@ def _plain(found: Difference) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str) -> None:
-    from tiktok_dm.pipeline.store import write_atomic
+    from tiktok_dm.files import write_atomic
 
     try:
         write_atomic(path, text)

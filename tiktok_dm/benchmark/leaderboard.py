@@ -32,7 +32,8 @@ from tiktok_dm.benchmark.submission_card import CardFile, read_card
 from tiktok_dm.benchmark.submission_check import Checked, check_files, check_sounds
 from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import Problem, UserError
-from tiktok_dm.pipeline.store import Store, content_key, write_atomic
+from tiktok_dm.files import write_atomic
+from tiktok_dm.pipeline.store import Store, content_key
 from tiktok_dm.schema import SAMPLE_RATE
 
 FORMAT = 1
@@ -314,6 +315,7 @@ def _table(benchmark: OpenBenchmark, options: BoardOptions, rows: list[dict[str,
         "format": FORMAT,
         "benchmark": {
             "dataset": benchmark.identity.name,
+            "content": benchmark.content,
             "manifest_sha256": benchmark.identity.sha256,
             "split": "test",
             "config": benchmark.config,

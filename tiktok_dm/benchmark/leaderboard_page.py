@@ -118,7 +118,7 @@ def markdown(data: Mapping[str, Any]) -> str:
         "",
         f"Scored here from the predictions, on {_md(target['reference'])} ({target['songs']} songs, "
         f"{target['seconds']} s), with metrics {data['metrics_version']}. In brackets: 95 % intervals over "
-        f"songs. Rows in *italics* are baselines. Dataset manifest `{target['manifest_sha256']}`.",
+        f"songs. Rows in *italics* are baselines. Content `{target['content']}`.",
     ]
     for title, names in [("Overview", [n for n in HEADLINE if n in data["metrics"]]), *groups(data).items()]:
         lines += ["", f"## {title[:1].upper()}{title[1:]}", ""]

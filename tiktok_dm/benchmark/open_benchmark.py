@@ -1,4 +1,4 @@
-"""A dataset as submissions are held against it: its identity, its test references, and the music that is known from it.
+"""A dataset as submissions are held against it: its content, its test references, and the music that is known from it.
 
 Not for checking a submission (`submission_check`) or scoring one (`evaluate`).
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tiktok_dm.benchmark.content import Difference, content_identity, differences, sound_digest
+from tiktok_dm.benchmark.content_file import read_sketches, shipped_reference
 from tiktok_dm.benchmark.fingerprint import FOUND, SILENCE, Index, fingerprint
 from tiktok_dm.benchmark.pairs import read_reference
-from tiktok_dm.benchmark.reference import Item, Reference
-from tiktok_dm.errors import UserError
+from tiktok_dm.benchmark.reference import Item, Reference, read_dataset
+from tiktok_dm.errors import ProblemsError, UserError
 from tiktok_dm.pipeline.store import canonical_json
 from tiktok_dm.schema import SAMPLE_RATE
 
@@ -27,7 +29,9 @@ SAME_STEPS = 2
 
 
 class Identity(NamedTuple):
-    """What tells one dataset from another.
+    """What tells one build's files from another's. What is kept between runs goes by it, for it costs no decoding.
+
+    A submission is bound to `OpenBenchmark.content` instead: another Parquet library writes other bytes.
 
     Args:
         name: from its manifest.
@@ -76,6 +80,11 @@ class OpenBenchmark:
     reference: Reference
 
     @cached_property
+    def content(self) -> str:
+        """The identity of what is scored; see `content.content_identity`."""
+        return content_identity(self.identity.name, self.config, self.reference.items.values())
+
+    @cached_property
     def samples(self) -> dict[str, int]:
         """Length of each reference at 22,050 Hz, by id."""
         return {name: len(item.sound()) for name, item in self.reference.items.items()}
@@ -95,6 +104,57 @@ class OpenBenchmark:
         if self.config == "segments" and (self.dataset / "data" / "clips").is_dir():
             items |= read_reference(self.dataset, split="all", config="clips").items
         return KnownMusic(items.values(), set(self.reference.items))
+
+
+class Content(NamedTuple):
+    """What one configuration's test split holds.
+
+    Args:
+        identity: see `content.content_identity`.
+        reference: how it differs from the reference that is shipped for a dataset of its name; empty where it is that
+            one, None where none is shipped.
+    """
+
+    identity: str
+    reference: list[Difference] | None
+
+
+def contents(dataset: Path) -> dict[str, Content]:
+    """Of each configuration that has a test split; of none in a dataset without a manifest, which has no name.
+
+    Raises:
+        UserError: files that cannot be read; music that cannot be decoded.
+    """
+    if not (dataset / "manifest.json").is_file():
+        return {}
+    name = identity(dataset).name
+    found = {}
+    for config in ("clips", "segments"):
+        if _has_test(dataset, config):
+            items = read_dataset(dataset, "test", config).items
+            found[config] = Content(content_identity(name, config, items.values()), _as_shipped(name, config, items))
+    return found
+
+
+def _has_test(dataset: Path, config: str) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    paths = sorted((dataset / "data" / config).glob("*.parquet"))
+    try:
+        return any("test" in parquet.read_table(path, columns=["split"])["split"].to_pylist() for path in paths)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise UserError(f"a file of {dataset} cannot be read ({error}): run `tiktok-dm verify` on it") from error
+
+
+def _as_shipped(name: str, config: str, items: Mapping[str, Item]) -> list[Difference] | None:
+    path = shipped_reference(name, config)
+    if path is None:
+        return None
+    sketches, problems = read_sketches(path, path.name)
+    if problems:
+        raise ProblemsError(problems, "the shipped reference cannot be used: install the toolkit again")
+    return differences(sketches, items)
 
 
 def open_benchmark(dataset: Path, config: str | None = None, ids: Iterable[str] = ()) -> OpenBenchmark:
@@ -130,7 +190,7 @@ class KnownMusic:
             sound = item.sound()
             if not len(sound) or np.abs(sound).max() < SILENCE:
                 continue
-            self._digests.setdefault(_digest(sound), item.id)
+            self._digests.setdefault(sound_digest(sound), item.id)
             prints.append((item.id, fingerprint(sound, SAMPLE_RATE)))
         self._index = Index(prints)
 
@@ -146,7 +206,7 @@ class KnownMusic:
         """
         if not len(sound) or np.abs(sound).max() < SILENCE:
             return None
-        copied = self._digests.get(_digest(sound))
+        copied = self._digests.get(sound_digest(sound))
         if copied is not None:
             return f"it holds the very samples of {self._called(copied, own)}"
         true = own.sound()
@@ -165,8 +225,3 @@ class KnownMusic:
         if name == own.id:
             return "its own ground truth"
         return f"the test music {name}" if name in self._test else f"the dataset's clip {name}"
-
-
-def _digest(sound: np.ndarray) -> str:
-    """Of the samples as 16-bit numbers, so that a float file of the same sound has the same one."""
-    return hashlib.sha256(np.rint(np.asarray(sound, np.float64) * 2**15).astype(np.int32).tobytes()).hexdigest()

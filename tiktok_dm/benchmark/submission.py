@@ -93,6 +93,15 @@ def _sha256(value: str) -> str:
     return value
 
 
+def _content(value: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,3}:[0-9a-f]{64}", value):
+        raise ValueError(
+            "must be a version and a SHA-256 checksum, such as 1:9f86d0... with 64 lower-case hexadecimal digits; "
+            "`tiktok-dm submit new` writes it, and `tiktok-dm stats` prints it"
+        )
+    return value
+
+
 def _subfolder(value: str) -> str:
     parts = Path(value).parts
     if not parts or Path(value).is_absolute() or ".." in parts:
@@ -105,6 +114,7 @@ Name = Annotated[str, AfterValidator(_text), AfterValidator(_name)]
 Link = Annotated[str, AfterValidator(_text), AfterValidator(_link)]
 Licence = Annotated[str, AfterValidator(_text), AfterValidator(_licence)]
 Commit = Annotated[str, AfterValidator(_text), AfterValidator(_commit)]
+Content = Annotated[str, AfterValidator(_text), AfterValidator(_content)]
 Sha256 = Annotated[str, AfterValidator(_text), AfterValidator(_sha256)]
 
 
@@ -154,10 +164,10 @@ class TrainingData(_Part):
 
 
 class Benchmark(_Part):
-    """The benchmark: a dataset's name, the checksum of its manifest (`open_benchmark.identity`), what is scored."""
+    """The benchmark: a dataset's name, the identity of its content (`content.content_identity`), what is scored."""
 
     dataset: Text
-    manifest_sha256: Sha256
+    content: Content
     split: Literal["test"]
     config: Literal["clips", "segments"]
 

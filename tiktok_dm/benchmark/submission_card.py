@@ -23,6 +23,9 @@ _TYPED_IN = ("score", "scores", "metric", "metrics", "result", "results", "evalu
 
 Place = tuple[str | int, ...]
 
+_REPLACED = {("benchmark", "manifest_sha256"): ("benchmark", "content")}
+"""Keys of older cards, and what stands in their place."""
+
 
 @dataclass(frozen=True)
 class CardFile:
@@ -70,7 +73,10 @@ def read_card(folder: Path) -> CardFile:
             submission = Submission.model_validate(data)
             problems += [Problem(name, _line(lines, place), None, text) for place, text in _rules(submission, folder)]
         except pydantic.ValidationError as error:
-            problems += [_problem(dict(one), lines, name) for one in error.errors()]
+            # Whoever has the older key is told once, by that key.
+            instead = {new for old, new in _REPLACED.items() if old in lines}
+            errors = [dict(one) for one in error.errors() if one["type"] != "missing" or one["loc"] not in instead]
+            problems += [_problem(one, lines, name) for one in errors]
     problems = sorted(set(problems), key=lambda problem: (problem.row or 0, problem.message))
     return CardFile(folder, submission, problems, lines)
 
@@ -220,6 +226,11 @@ def _unknown(place: Place) -> str:
     word = str(place[-1])
     if len(place) == 1 and (word in _TYPED_IN or word in _metrics()):
         return f"`{word}` is not taken from a submission: the leaderboard computes every score itself; remove it"
+    if place in _REPLACED:
+        return (
+            f"`{_dotted(place)}` was replaced by `{_dotted(_REPLACED[place])}`, which holds for every build with the "
+            "same content: `tiktok-dm submit new` writes it"
+        )
     known = list(_model(place[:-1]).model_fields)
     near = difflib.get_close_matches(word, known, 1, 0.5)
     advice = f"the nearest is `{near[0]}`" if near else f"there are {', '.join(known)}"

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tiktok_dm.benchmark.content import VERSION, describe, differences
+from tiktok_dm.benchmark.content_file import REFERENCE, read_sketches
 from tiktok_dm.benchmark.open_benchmark import OpenBenchmark, open_benchmark
 from tiktok_dm.benchmark.pairs import SHORT_TOLERANCE_S
 from tiktok_dm.benchmark.submission import CARD, Submission, label
@@ -72,7 +74,7 @@ def check_files(
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: give submissions/SYSTEM/VERSION")
     folder = folder.absolute()
-    for path in (folder / CARD, folder / MANIFEST):
+    for path in (folder / CARD, folder / MANIFEST, folder / REFERENCE):
         if path.is_symlink():
             raise UserError(f"{path} is a link: put the file itself there")
     card = read_card(folder)
@@ -95,22 +97,65 @@ def check_files(
 
 
 def _target(card: CardFile, opened: OpenBenchmark, notes: list[str]) -> list[Problem]:
+    """Whether the dataset at hand is the one that the submission is for, by name and content."""
     if card.submission is None:
         return []
     target = card.submission.benchmark
-    problems = []
     if target.dataset != opened.identity.name:
         message = f"`benchmark.dataset` is {target.dataset!r}, and the dataset given is {opened.identity.name!r}"
-        problems.append(card.problem(("benchmark", "dataset"), message))
-    elif target.manifest_sha256 != opened.identity.sha256:
-        words = f"made against another build of {target.dataset} ({target.manifest_sha256[:12]}...)"
-        given = f"the one given is {opened.identity.sha256[:12]}..."
-        if card.submission.is_baseline:
-            notes.append(f"its manifest was {words}; {given}, for which its predictions are made again")
-        else:
-            message = f"it was {words}, and {given}: let the system make its music for this one, and submit that"
-            problems.append(card.problem(("benchmark", "manifest_sha256"), message))
+        return [card.problem(("benchmark", "dataset"), message)]
+    if target.content == opened.content:
+        return []
+    theirs, given = (f"{identity[:14]}..." for identity in (target.content, opened.content))
+    if card.submission.is_baseline:
+        notes.append(
+            f"its manifest was made for another build of {target.dataset} ({theirs}); the one given is {given}, for "
+            "which its predictions are made again"
+        )
+        return []
+    version = target.content.partition(":")[0]
+    if version != str(VERSION):
+        message = (
+            f"`benchmark.content` is of version {version} of the identity, and this program computes version "
+            f"{VERSION}: run this program's `tiktok-dm submit new` again"
+        )
+        return [card.problem(("benchmark", "content"), message)]
+    problems = _other_build(card, opened, f"another build of {target.dataset} ({theirs}; the one given is {given})")
+    if not problems:
+        notes.append(
+            "the dataset at hand is another build of it with the same content within tolerance: this one is "
+            f"{given}, and it was made for {theirs}"
+        )
     return problems
+
+
+def _other_build(card: CardFile, opened: OpenBenchmark, which: str) -> list[Problem]:
+    """What keeps the dataset at hand from having the content that a submission's `reference.csv` says.
+
+    Nothing vouches for that file, and nothing has to: one that was made up can only get music let in that was made for
+    other content, and all scores are computed from the dataset at hand.
+    """
+    path = card.folder / REFERENCE
+    if not path.exists():
+        message = (
+            f"it was made for {which}, and without {REFERENCE} beside the card nobody can tell whether both hold the "
+            "same: run `tiktok-dm submit new` again with the dataset that it was made for, which writes that file"
+        )
+        return [card.problem(("benchmark", "content"), message)]
+    try:
+        sketches, problems = read_sketches(path, f"{card.label}/{REFERENCE}")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    if problems:
+        return problems
+    found = differences(sketches, opened.reference.items)
+    if found:
+        message = (
+            f"it was made for {which}, and the one given holds something else: {describe(found)}; let the system make "
+            "its music for this one, and submit that"
+        )
+        return [card.problem(("benchmark", "content"), message)]
+    return []
 
 
 def _rows(

@@ -29,7 +29,8 @@ from tiktok_dm.benchmark.submission_card import CardFile
 from tiktok_dm.benchmark.submission_manifest import MANIFEST, Entry
 from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import Problem, UserError, is_no_room
-from tiktok_dm.pipeline.store import content_key, no_room
+from tiktok_dm.files import no_room
+from tiktok_dm.pipeline.store import content_key
 
 _HEADER = 65_536  # bytes of a wav file beside its samples
 _WIDEST = 8  # bytes a sample

@@ -5,14 +5,13 @@ Not for the predictions themselves (`submission_files`).
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tiktok_dm.benchmark.submission import label
+from tiktok_dm.benchmark.submission_table import not_whole_numbers, read_table, table_text
 from tiktok_dm.errors import Problem, UserError
 
 MANIFEST = "manifest.csv"
@@ -50,35 +49,14 @@ def read_manifest(folder: Path) -> tuple[list[Entry], list[Problem]]:
     path = folder / MANIFEST
     name = f"{label(folder)}/{MANIFEST}"
     try:
-        with open(path, "rb") as file:
-            raw = file.read(_MOST + 1)
+        rows, problems = read_table(path, name, COLUMNS, _MOST)
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror or error}): `tiktok-dm submit new` makes one"
         ) from error
-    if len(raw) > _MOST:
-        return [], [Problem(name, None, None, f"it is larger than {_MOST:,} bytes")]
-    try:
-        reader = csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True)
-        rows = [(reader.line_num, row) for row in reader if row]
-    except UnicodeDecodeError:
-        return [], [Problem(name, None, None, "it is not UTF-8 text: save it as UTF-8")]
-    except csv.Error as error:
-        return [], [Problem(name, reader.line_num, None, f"it is not valid CSV ({error}): mend this line")]
-    if not rows or tuple(rows[0][1]) != COLUMNS:
-        return [], [Problem(name, 1, None, f"its first line must be {','.join(COLUMNS)}")]
     entries: list[Entry] = []
-    problems: list[Problem] = []
-    for line, row in rows[1:]:
-        if len(row) != len(COLUMNS):
-            problems.append(Problem(name, line, None, f"it has {len(row)} fields and needs {len(COLUMNS)}"))
-            continue
-        cells = dict(zip(COLUMNS, row, strict=True))
-        wrong = [
-            (column, f"{cells[column]!r} is no whole number")
-            for column in ("seed", "sample_rate", "samples")
-            if not re.fullmatch(r"[0-9]{1,12}", cells[column])
-        ]
+    for line, cells in rows:
+        wrong = list(not_whole_numbers(cells, ("seed", "sample_rate", "samples")))
         if not re.fullmatch(r"[0-9a-f]{64}", cells["sha256"]):
             wrong.append(("sha256", f"{cells['sha256'][:70]!r} is no SHA-256 checksum in lower case"))
         problems += [Problem(name, line, column, message) for column, message in wrong]
@@ -98,9 +76,5 @@ def read_manifest(folder: Path) -> tuple[list[Entry], list[Problem]]:
 
 def manifest_text(entries: Sequence[Entry]) -> str:
     """`manifest.csv` of some entries, in the order of seed and id."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for entry in sorted(entries, key=lambda entry: (entry.seed, entry.id)):
-        writer.writerow([getattr(entry, column) for column in COLUMNS])
-    return file.getvalue()
+    ordered = sorted(entries, key=lambda entry: (entry.seed, entry.id))
+    return table_text(COLUMNS, [[getattr(entry, column) for column in COLUMNS] for entry in ordered])

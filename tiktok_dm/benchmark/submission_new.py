@@ -1,4 +1,4 @@
-"""A new submission: predictions under their benchmark ids, their manifest, and a card to fill in.
+"""A new submission: predictions under their benchmark ids, their manifest, what they are for, and a card to fill in.
 
 What can be known is filled in; every other field says `FILL IN` and is refused by `submission_check` until it is.
 """
@@ -12,6 +12,8 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from tiktok_dm.benchmark.content import sketch
+from tiktok_dm.benchmark.content_file import REFERENCE, sketches_text
 from tiktok_dm.benchmark.open_benchmark import OpenBenchmark, open_benchmark
 from tiktok_dm.benchmark.pairs import pair, sound_files
 from tiktok_dm.benchmark.submission import BLANK, CARD, FOLDER, MAIN_SEEDS
@@ -47,7 +49,7 @@ real_time_factor: {blank} # seconds of computing for a second of music
 post_processing: []       # such as denoising, loudness, resampling; one entry a step
 benchmark:
   dataset: {dataset}
-  manifest_sha256: "{checksum}"
+  content: "{content}"
   split: test
   config: {config}
 predictions:
@@ -102,6 +104,8 @@ def new(
             shutil.rmtree(beside / FOLDER)
             place = f"  url: {BLANK}            # where you put {archive.name}\n  sha256: {sha256_file(archive)}"
         (beside / MANIFEST).write_text(manifest_text(entries), encoding="utf-8")
+        sketches = [sketch(item) for item in benchmark.reference.items.values()]
+        (beside / REFERENCE).write_text(sketches_text(sketches), encoding="utf-8")
         (beside / CARD).write_text(_card(folder, benchmark, sorted(predictions), place), encoding="utf-8")
         beside.chmod(0o755)
         beside.replace(folder)
@@ -174,7 +178,7 @@ def _card(folder: Path, benchmark: OpenBenchmark, seeds: list[int], place: str) 
         standing="main" if len(seeds) >= MAIN_SEEDS else "secondary",
         main=MAIN_SEEDS,
         dataset=json.dumps(benchmark.identity.name),
-        checksum=benchmark.identity.sha256,
+        content=benchmark.content,
         config=benchmark.config,
         seeds=", ".join(map(str, seeds)),
         place=place,

@@ -23,12 +23,28 @@ def register(app: typer.Typer) -> None:
     submit = typer.Typer(help="Make and check a submission to the leaderboard.", no_args_is_help=True)
     submit.command("new")(new)
     submit.command("check")(check)
+    submit.command("example")(example)
     app.add_typer(submit, name="submit")
     leaderboard = typer.Typer(help="Score all submissions again, and write the leaderboard.", no_args_is_help=True)
     # With a single command, typer would let the group's name stand for it.
     leaderboard.callback()(_group)
     leaderboard.command("build")(build)
     app.add_typer(leaderboard, name="leaderboard")
+
+
+def example(
+    folder: Annotated[Path, typer.Argument(help="Folder for submissions, such as submissions.", metavar="DIR")],
+) -> None:
+    """Lay the shipped example (a metronome) and the rules into a folder for submissions."""
+    from shutil import copytree
+
+    from tiktok_dm.shipped import shipped
+
+    to = folder / "metronome"
+    if to.exists():
+        raise UserError(f"{to} exists already: remove it first, or give another folder")
+    copytree(shipped("submissions"), folder, dirs_exist_ok=True)
+    print(f"{to / '1.0'}: an example of a submission; the rules are in {folder / 'README.md'}")
 
 
 def _group() -> None:

@@ -115,7 +115,7 @@ def _answer(lattice: Lattice, posterior: Posterior, songs: SongEvidence, missed:
                 time[name][i] = lattice.t[index] if told is None else told
                 kind[name][i] = lattice.candidate[index] if told is None else TOLD
     _join(time["start"], time["end"], kind["start"], kind["end"])
-    for i in np.flatnonzero(~np.isnan(time["start"])):
+    for i in map(int, np.flatnonzero(~np.isnan(time["start"]))):
         near_start, near_end = _near(lattice, time["start"][i]), _near(lattice, time["end"][i])
         pairs = lattice.pairs[i]
         sure["start"][i] = 1.0 if kind["start"][i] == TOLD else posterior.start[i] @ near_start

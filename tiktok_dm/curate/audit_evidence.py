@@ -161,7 +161,7 @@ def _cached(place: Path | None) -> Evidence | None:
 
 
 def _keep(place: Path | None, found: Evidence) -> None:
-    from tiktok_dm.pipeline.store import write_atomic
+    from tiktok_dm.files import write_atomic
 
     if place is None:
         return

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from tiktok_dm.content_box import find_content_box
 from tiktok_dm.curate.scan import Scan
-from tiktok_dm.errors import UserError
 
 Array = NDArray[np.float32]
 
@@ -88,15 +87,10 @@ def unexplained(a: Array, b: Array, rounds: int = 2) -> Array:
 
 def _people(scan: Scan, first: int, last: int, shape: tuple[int, ...]) -> tuple[float | None, NDArray[np.bool_] | None]:
     """(share of stills with somebody, px of the small picture that belong to people's regions)."""
-    from tiktok_dm.pose.estimator import get_estimator
 
     start, end = float(scan.times_s[first]), float(scan.times_s[last - 1])
     inside = np.flatnonzero((scan.stills_s >= start - 1e-6) & (scan.stills_s <= end + 1e-6))
     if not len(inside):
-        return None, None
-    try:
-        get_estimator("mediapipe")
-    except UserError:
         return None, None
     chosen = inside[np.unique(np.linspace(0, len(inside) - 1, min(STILLS, len(inside))).round().astype(int))]
     stills = [scan.still(int(k)) for k in chosen]

@@ -34,6 +34,7 @@ from tiktok_dm.curate.review.ids import kept_ids, next_ids
 from tiktok_dm.curate.video_findings import Advance, Expect, VideoFindings, find_in_videos
 from tiktok_dm.errors import MediaError, UserError
 from tiktok_dm.pipeline.acquire import VIDEO_SUFFIXES
+from tiktok_dm.pose.estimator import get_estimator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,6 +105,7 @@ def propose(
     sources = read_sources(out) | {number: path for path, number in (known | new).items()}
 
     if new:
+        get_estimator("mediapipe")  # cards are told from dancers by it: without it nothing can be proposed
         _make(work)
     found = find_in_videos(new, sums, work, dancers, estimator, workers, failed, expect, advance)
     for one in found:

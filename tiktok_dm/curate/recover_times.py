@@ -266,7 +266,7 @@ def _dancers(stretches: pd.DataFrame, proposals: Proposals, start: float, end: f
     """Number of dancers, confidence and reason of the proposed clip that is nearly the same stretch of the video."""
     import pandas as pd
 
-    shared = np.minimum(stretches.end_s, end) - np.maximum(stretches.start_s, start)
+    shared: Any = np.minimum(stretches.end_s, end) - np.maximum(stretches.start_s, start)
     if not len(stretches) or pd.isna(stretches.n_dancers[shared.idxmax()]):
         return None
     best = stretches.loc[shared.idxmax()]
@@ -291,7 +291,7 @@ def _gaps(spans: Sequence[tuple[float, float]], duration_s: float) -> list[tuple
 
 def _why_unclaimed(start: float, end: float, rejected: pd.DataFrame) -> tuple[str, str]:
     """Kind, as in `rejected.csv`, and reason of a stretch between clips; `rejected`: what the proposals rejected."""
-    shared = np.minimum(rejected.end_s, end) - np.maximum(rejected.start_s, start)
+    shared: Any = np.minimum(rejected.end_s, end) - np.maximum(rejected.start_s, start)
     if len(rejected) and float(shared.max()) > 0.5 * (end - start):
         kind = rejected.kind[shared.idxmax()]
         if not isinstance(kind, str) or kind == "rejected":

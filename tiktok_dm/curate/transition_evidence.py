@@ -84,7 +84,7 @@ def _half(picture: Array) -> Array:
     """A picture (h, w) or (h, w, 3) at half its size, by area."""
     height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
     rows = picture[:height:2, :width] + picture[1:height:2, :width]
-    return (rows[:, ::2] + rows[:, 1::2]) / 4
+    return np.divide(rows[:, ::2] + rows[:, 1::2], 4)
 
 
 def _same_drawing(a: Array, b: Array, weight: Array, reach: int = 2) -> float:

@@ -5,13 +5,16 @@ Not for cutting a source (`cutting`). Everything is bit-exact: the same input gi
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -33,14 +36,24 @@ _X264 = "mbtree=0"
 _LAST_BYTES = 1 << 16
 
 
-def ffmpeg_executable() -> str:
-    """Path of an ffmpeg program: the system's where there is one, else the packaged binary."""
-    found = shutil.which("ffmpeg")
-    if found:
-        return found
-    import imageio_ffmpeg
+@cache
+def ffmpeg_executable() -> str | None:
+    """Path of an ffmpeg program that starts: the first on the PATH, else the packaged one, or None.
 
-    return imageio_ffmpeg.get_ffmpeg_exe()
+    The package is imageio-ffmpeg (extra `youtube`). A program that lacks a library is passed over: it would fail at
+    each video.
+    """
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    found = [path for folder in folders if folder and (path := shutil.which("ffmpeg", path=folder))]
+    with contextlib.suppress(ImportError, RuntimeError):  # RuntimeError: a package without its binary
+        import imageio_ffmpeg
+
+        found.append(imageio_ffmpeg.get_ffmpeg_exe())
+    for path in found:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            if subprocess.run([path, "-version"], capture_output=True, timeout=20, check=False).returncode == 0:
+                return path
+    return None
 
 
 def encode_audio(samples: np.ndarray, sample_rate: int, format: str = "flac") -> bytes:
@@ -293,10 +306,8 @@ def write_video(
             if size is not None and (picture.shape[1], picture.shape[0]) != size:
                 frame = frame.reformat(*size, interpolation="BICUBIC")
             if (frame.width % 2, frame.height % 2) != (0, 0):
-                frame = av.VideoFrame.from_ndarray(
-                    np.ascontiguousarray(frame.to_ndarray()[: frame.height // 2 * 2, : frame.width // 2 * 2]),
-                    format="rgb24",
-                )
+                even: np.ndarray = frame.to_ndarray()[: frame.height // 2 * 2, : frame.width // 2 * 2]
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
             frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
             frame.pts, frame.time_base = index, 1 / rate
             writer.put_pictures(stream.encode(frame), {})

@@ -23,6 +23,9 @@ from tiktok_dm.errors import MediaError
 # What libavformat opens that is no film: single pictures, text, subtitles.
 _NOT_A_VIDEO = {"tty", "srt", "webvtt", "ass", "image2", "aqtitle", "jacosub", "microdvd", "lrc", "vobsub", "concat"}
 
+# Titles that are no UTF-8 are nobody's loss: PyAV 19 replaces what it can't read by itself and takes no word for it.
+_FORGIVING: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+
 av.logging.set_level(None)  # findings are raised as errors, not printed among progress bars
 
 
@@ -111,7 +114,8 @@ def _turn(matrix: bytes | None, rotation_ccw: int) -> tuple[tuple[tuple[str, str
 
 
 def stored_geometry(stream: Any, frame: Any) -> Geometry:
-    matrix = next((bytes(d) for d in frame.side_data if getattr(d.type, "name", "") == "DISPLAYMATRIX"), None)
+    data = frame.side_data.get("DISPLAYMATRIX")
+    matrix = bytes(data) if data is not None else None
     turn, rotation = _turn(matrix, int(frame.rotation)) if matrix else ((), 0)
     aspect = stream.sample_aspect_ratio or Fraction(1)
     if not Fraction(1, 10) <= aspect <= 10:
@@ -166,7 +170,7 @@ class Source:
         if path.stat().st_size == 0:
             raise MediaError(f"{path} is empty: get the file again.")
         try:
-            container = av.open(str(path), metadata_errors="replace")
+            container = av.open(str(path), **_FORGIVING)
         except PermissionError as error:
             raise MediaError(f"{path} may not be read by this account: change its permissions.") from error
         except (av.error.FFmpegError, ValueError) as error:

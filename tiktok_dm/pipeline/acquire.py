@@ -19,6 +19,7 @@ from typing import Any
 from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import DiskFull, Gone, MediaError, UserError, is_no_room
 from tiktok_dm.pipeline.downloads import (
+    NO_FFMPEG,
     NO_JAVASCRIPT,
     RETRY,
     STOP,
@@ -196,9 +197,14 @@ def acquire_url(
     """
     import tenacity
 
+    from tiktok_dm.media import ffmpeg_executable
+
     check_url(url)
-    if is_youtube(url) and javascript_runtime() is None:
-        raise UserError(NO_JAVASCRIPT)
+    if is_youtube(url):
+        if javascript_runtime() is None:
+            raise UserError(NO_JAVASCRIPT)
+        if ffmpeg_executable() is None:
+            raise UserError(NO_FFMPEG)
     random = random or Random()
     for left in out.glob("source*"):
         left.unlink()

@@ -19,10 +19,11 @@ from filelock import FileLock, Timeout
 
 from tiktok_dm import __version__
 from tiktok_dm.errors import UserError
+from tiktok_dm.files import write_atomic
 from tiktok_dm.pipeline.acquire import AcquireParams
 from tiktok_dm.pipeline.plan import Parameters, Plan, make_plan, parse_only
 from tiktok_dm.pipeline.progress import BuildProgress
-from tiktok_dm.pipeline.store import Store, canonical_json, write_atomic
+from tiktok_dm.pipeline.store import Store, canonical_json
 from tiktok_dm.synthetic import DemoParams
 from tiktok_dm.visual.extractor import VisualSource
 
@@ -282,7 +283,7 @@ def _request_key(options: BuildOptions) -> str:
         {
             **visual,
             "version": __version__,
-            "packages": {name: _version(name) for name in ("av", "ai-edge-litert", "mediapipe", "librosa", "pyarrow")},
+            "packages": {name: _version(name) for name in ("av", "ai-edge-litert", "librosa", "pyarrow")},
             "parameters": options.parameters,
             "demo": options.demo,
             "only": options.only,

@@ -12,6 +12,7 @@ import typer
 from tiktok_dm.cli_options import SOME_FAILED, Json, Workers, complain, print_json
 from tiktok_dm.errors import UserError
 from tiktok_dm.machine import cores
+from tiktok_dm.shipped import annotations_folder, split_table
 
 if TYPE_CHECKING:
     from tiktok_dm.pipeline.build import BuildResult
@@ -38,11 +39,20 @@ _STOPPED = "stopped; run the same command again to go on from here"
 def build(
     annotations: Annotated[
         Path | None,
-        typer.Argument(help="Folder with compilations.csv, clips.csv and songs.csv.", metavar="[ANNOTATIONS]"),
+        typer.Argument(
+            help="Folder with compilations.csv, clips.csv and songs.csv.",
+            metavar="[ANNOTATIONS]",
+            parser=annotations_folder,
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The dataset's folder.")] = None,
     splits: Annotated[
-        Path | None, typer.Option(help="Table song_id,split; else the annotations' own, else made.")
+        Path | None,
+        typer.Option(
+            help="Table song_id,split, or tiktok_dm; else the annotations' own, else made.",
+            metavar="FILE",
+            parser=split_table,
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the demo, and of a split that is made here.")] = 0,
     only: Annotated[list[str] | None, typer.Option(help="clip:3-7, compilation:0, song:4; repeatable.")] = None,
@@ -55,7 +65,7 @@ def build(
     dataset: Annotated[
         str, _source("--dataset", help="compilations, or aist++ for AIST++'s published annotations and media.")
     ] = "compilations",
-    annotations_folder: Annotated[
+    named_annotations: Annotated[
         Path | None, _source("--annotations", help="The same as ANNOTATIONS; AIST++'s, with --dataset aist++.")
     ] = None,
     demo: Annotated[bool, _source("--demo", help="Render the embedded demo and build from that.")] = False,
@@ -73,7 +83,8 @@ def build(
         str | None, _download(help="Browser to take cookies from, such as firefox.")
     ] = None,
     pose: Annotated[
-        str, _seen(help="mediapipe, mmpose or vitpose; with options: mmpose:device=cuda:0,batch=64.")
+        str,
+        _seen(help="mediapipe, mmpose or vitpose; such as mmpose:device=cuda:0,batch=64 or mediapipe:models=DIR."),
     ] = "mediapipe",
     visual: Annotated[
         str | None, _seen(help="Also visual features of each segment: i3d, or a video model's hub id.")
@@ -111,9 +122,9 @@ def build(
 
     if out is None:
         raise UserError("say where the dataset goes: --out FOLDER")
-    if annotations is not None and annotations_folder is not None:
+    if annotations is not None and named_annotations is not None:
         raise UserError("the annotations are named twice: leave ANNOTATIONS or --annotations out")
-    annotations = annotations or annotations_folder
+    annotations = annotations or named_annotations
     seen = VisualParams(extractor=visual, flow=visual_flow) if visual else None
     weights = VisualSource(tuple(visual_weights or ()), device)
     if seen is None and visual_weights:

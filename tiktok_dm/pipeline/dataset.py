@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiktok_dm import __version__
+from tiktok_dm.files import write_atomic
 from tiktok_dm.pipeline.items import ClipItem, DatasetMeta
-from tiktok_dm.pipeline.store import Store, canonical_json, write_atomic
+from tiktok_dm.pipeline.store import Store, canonical_json
 
 if TYPE_CHECKING:
     from tiktok_dm.annotations import Annotations
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 _TOOLS = (
     "av",
     "ai-edge-litert",
-    "mediapipe",
     "librosa",
     "numpy",
     "scipy",

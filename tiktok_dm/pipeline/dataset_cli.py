@@ -41,14 +41,30 @@ def verify(out: Dataset, as_json: Json = False) -> None:
 
 
 def stats(out: Dataset, as_json: Json = False) -> None:
-    """The numbers of the paper's section 3 for a dataset: clips, compilations, songs, lengths, dancers, splits."""
+    """The numbers of the paper's section 3 for a dataset, and the content identity of what is scored of it."""
+    from tiktok_dm.benchmark.content import describe
+    from tiktok_dm.benchmark.open_benchmark import contents
     from tiktok_dm.pipeline import stats as statistics
 
     numbers = statistics.stats(out)
-    if as_json:
-        print_json(numbers)
-    else:
+    if not as_json:
         print(statistics.table(numbers))
+    held = contents(out)
+    if as_json:
+        identities = {config: content.identity for config, content in held.items()}
+        # Only of those for which a reference is shipped.
+        references = {
+            config: {"same": not content.reference, "differences": describe(content.reference)}
+            for config, content in held.items()
+            if content.reference is not None
+        }
+        print_json({**numbers, "content": identities, **({"reference": references} if references else {})})
+        return
+    for config, content in held.items():
+        print(f"content of the test {config}: {content.identity}")
+        if content.reference is not None:
+            same = "the same content" if not content.reference else f"other content: {describe(content.reference)}"
+            print(f"  beside the shipped reference: {same}")
 
 
 def remove(

@@ -170,18 +170,25 @@ NO_JAVASCRIPT = (
     " newer, or put the downloaded file into the media folder"
 )
 
+NO_FFMPEG = (
+    "YouTube hands out picture and sound as two files, and no ffmpeg program that starts was found to join them:"
+    " install ffmpeg or run pip install 'tiktok-dm[youtube]', or put the downloaded file into the media folder"
+)
+
 
 def ytdlp_options(params: AcquireParams, out: Path, *, youtube: bool) -> dict[str, Any]:
     """yt-dlp's settings: one whole file, at most so high, no retries of its own (`acquire` counts those)."""
     from tiktok_dm.media import ffmpeg_executable
 
+    ffmpeg = ffmpeg_executable()
     options: dict[str, Any] = {
         "outtmpl": {"default": str(out / "source.%(ext)s")},
-        "format": "bv*+ba/b",
+        # Two files can be joined by an ffmpeg program only.
+        "format": "bv*+ba/b" if ffmpeg else "b",
         # `res` prefers the greatest up to the limit, else the smallest above it; a tall video counts by its width.
         "format_sort": ([f"res:{params.max_height}"] if params.max_height else []) + ["vcodec:h264", "acodec:aac"],
         "merge_output_format": "mp4/mkv",
-        "ffmpeg_location": ffmpeg_executable(),
+        "ffmpeg_location": ffmpeg,
         "noplaylist": True,
         "extract_flat": "in_playlist",
         "playlist_items": "1:2",

@@ -22,9 +22,10 @@ import numpy as np
 from tiktok_dm import schema
 from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import is_no_room
+from tiktok_dm.files import no_room, write_atomic
 from tiktok_dm.pipeline.items import ClipItem, DatasetMeta
 from tiktok_dm.pipeline.shards import ShardWriter, SplitInfo
-from tiktok_dm.pipeline.store import canonical_json, no_room, write_atomic
+from tiktok_dm.pipeline.store import canonical_json
 
 VERSION = 2  # of what this module writes; a change makes every dataset be written again
 MANIFEST = "manifest.json"

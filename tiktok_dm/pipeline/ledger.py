@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from tiktok_dm.errors import Filtered, Gone, UserError
-from tiktok_dm.pipeline.store import canonical_json, write_atomic
+from tiktok_dm.files import write_atomic
+from tiktok_dm.pipeline.store import canonical_json
 
 Status = Literal["ok", "filtered", "failed", "gone"]
 

@@ -146,7 +146,7 @@ def keep(found: NDArray[np.float32], duration_s: float, params: PosesParams, out
         "n_frames": n_frames,
         "n_dancers": found.shape[1],
         "n_dancers_at_once": int(shown.sum(axis=1).max()),
-        "coverage": round(float(shown.any(axis=1).mean()), 4),
+        "coverage": round(float(np.any(shown, axis=1).mean()), 4),
         "coverage_by_dancer": [round(float(share), 4) for share in shown.mean(axis=0)],
         "mean_confidence": round(float(found[..., 2][seen].mean(dtype=np.float64)), 4),
         "best_frame": best_frame(found),

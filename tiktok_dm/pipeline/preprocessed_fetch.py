@@ -21,8 +21,8 @@ from typing import IO
 from tiktok_dm.annotations_import import download_from_drive
 from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import UserError, is_no_room
+from tiktok_dm.files import no_room, write_atomic
 from tiktok_dm.pipeline.preprocessed_files import FOLDERS
-from tiktok_dm.pipeline.store import no_room, write_atomic
 
 # The Google Drive ids in the README of the authors' repository.
 ARCHIVES = {

@@ -22,10 +22,10 @@ import numpy as np
 from tiktok_dm import __version__
 from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import UserError, is_no_room
+from tiktok_dm.files import no_room
 from tiktok_dm.pipeline.export import CARD, DATA, MANIFEST, file_table, write_manifest
 from tiktok_dm.pipeline.items import DatasetMeta
 from tiktok_dm.pipeline.shards import Columns, ShardWriter
-from tiktok_dm.pipeline.store import no_room
 
 CONFIG = "segments"
 REPORT = "import.json"  # what was found in other people's files

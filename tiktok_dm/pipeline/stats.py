@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tiktok_dm.errors import UserError
 from tiktok_dm.schema import SPLITS
 
 _CLIP_COLUMNS = ["clip_id", "compilation_id", "song_id", "split", "duration_s", "n_dancers", "n_dancers_annotated"]
-_SEGMENT_COLUMNS = ["split"]
+_SEGMENT_COLUMNS = ["song_id", "split"]
 
 _PARTS = ("clip", "song", "segment")
 
@@ -38,26 +38,29 @@ def stats(out: Path | str) -> dict[str, Any]:
     Returns:
         clips, compilations, songs, segments; seconds, mean_s, median_s, shortest_s, longest_s; most_dancers,
         usual_dancers (the most frequent number) and dancers (clips by number of dancers found); dancers_annotated (the
-        same as annotated, where it is); splits: clips, songs, segments, seconds of each.
+        same as annotated, where it is); splits: clips, songs, segments, seconds of each. Of a dataset that has
+        segments alone: songs, segments; splits: songs, segments of each.
 
     Raises:
         UserError: no dataset in `out`.
     """
+    rows = _read(Path(out), "segments", _SEGMENT_COLUMNS, needed=False)
+    if rows and not any((Path(out) / "data" / "clips").glob("*.parquet")):
+        return {**_of_segments(rows), "splits": {split: _of_segments(rows, split) for split in _splits(rows)}}
     clips = _read(Path(out), "clips", _CLIP_COLUMNS)
-    segments = Counter(row["split"] for row in _read(Path(out), "segments", _SEGMENT_COLUMNS, needed=False))
+    segments = Counter(row["split"] for row in rows)
     lengths = [row["duration_s"] for row in clips]
     found = Counter(row["n_dancers"] for row in clips)
     told = Counter(row["n_dancers_annotated"] for row in clips if row["n_dancers_annotated"] is not None)
     splits = {}
-    for split in SPLITS:
+    for split in _splits(clips):
         chosen = [row for row in clips if row["split"] == split]
-        if chosen:
-            splits[split] = {
-                "clips": len(chosen),
-                "songs": len({row["song_id"] for row in chosen}),
-                "segments": segments[split],
-                "seconds": round(math.fsum(row["duration_s"] for row in chosen), 3),
-            }
+        splits[split] = {
+            "clips": len(chosen),
+            "songs": len({row["song_id"] for row in chosen}),
+            "segments": segments[split],
+            "seconds": round(math.fsum(row["duration_s"] for row in chosen), 3),
+        }
     return {
         "clips": len(clips),
         "compilations": len({row["compilation_id"] for row in clips}),
@@ -76,10 +79,36 @@ def stats(out: Path | str) -> dict[str, Any]:
     }
 
 
+def _splits(rows: list[dict[str, Any]]) -> list[str]:
+    """Those that have a row."""
+    return [split for split in SPLITS if any(row["split"] == split for row in rows)]
+
+
+def _of_segments(rows: list[dict[str, Any]], split: str | None = None) -> dict[str, int]:
+    chosen = [row for row in rows if split in (None, row["split"])]
+    return {"songs": len({row["song_id"] for row in chosen}), "segments": len(chosen)}
+
+
 def table(numbers: Mapping[str, Any]) -> str:
     """The numbers as a table for a terminal; the published dataset's stand beside them."""
+    return _table(_clip_rows(numbers) if "clips" in numbers else _segment_rows(numbers))
+
+
+def _segment_rows(numbers: Mapping[str, Any]) -> list[tuple[str, str, str | None]]:
+    rows: list[tuple[str, str, str | None]] = [
+        ("songs", f"{numbers['songs']}", f"{PUBLISHED['songs']} (the paper says 85)"),
+        ("2-s segments", f"{numbers['segments']}", f"{PUBLISHED['segments']}"),
+    ]
+    for split, part in numbers["splits"].items():
+        published = PUBLISHED["splits"].get(split)  # type: ignore[attr-defined]
+        words = published and _counts(published[1:], _PARTS[1:])
+        rows.append((split, _counts((part["songs"], part["segments"]), _PARTS[1:]), words))
+    return rows
+
+
+def _clip_rows(numbers: Mapping[str, Any]) -> list[tuple[str, str, str | None]]:
     total = numbers["clips"]
-    rows = [
+    rows: list[tuple[str, str, str | None]] = [
         ("clips", f"{total}", f"{PUBLISHED['clips']}"),
         ("compilations", f"{numbers['compilations']}", f"{PUBLISHED['compilations']}"),
         ("songs", f"{numbers['songs']}", f"{PUBLISHED['songs']} (the paper says 85)"),
@@ -92,9 +121,12 @@ def table(numbers: Mapping[str, Any]) -> str:
     ]
     for split, part in numbers["splits"].items():
         published = PUBLISHED["splits"].get(split)  # type: ignore[attr-defined]
-        rows.append(
-            (f"{split}", _split(part["clips"], part["songs"], part["segments"]), published and _split(*published))
-        )
+        counts = (part["clips"], part["songs"], part["segments"])
+        rows.append((split, _counts(counts, _PARTS), published and _counts(published, _PARTS)))
+    return rows
+
+
+def _table(rows: list[tuple[str, str, str | None]]) -> str:
     first, second = (max(len(row[k] or "") for row in rows) for k in (0, 1))
     head = f"{'':{first}}  {'this dataset':{second}}  TikTok Dance-Music as published"
     return "\n".join([head, *(f"{a:{first}}  {b:{second}}  {c or ''}".rstrip() for a, b, c in rows)])
@@ -108,10 +140,8 @@ def _share(clips: int, total: int) -> str:
     return f"{clips} clip{'' if clips == 1 else 's'}, {100 * clips / total:.0f} %"
 
 
-def _split(clips: int, songs: int, segments: int) -> str:
-    return ", ".join(
-        f"{n} {word}{'' if n == 1 else 's'}" for n, word in zip((clips, songs, segments), _PARTS, strict=True)
-    )
+def _counts(numbers: Sequence[int], words: Sequence[str]) -> str:
+    return ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for n, word in zip(numbers, words, strict=True))
 
 
 def _read(out: Path, config: str, columns: list[str], needed: bool = True) -> list[dict[str, Any]]:

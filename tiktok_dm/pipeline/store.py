@@ -8,7 +8,6 @@ Not for the finished dataset: that is `export`.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tiktok_dm.errors import DiskFull, is_no_room
+from tiktok_dm.files import no_room
 
 RECORD = "record.json"
 OMITTED = "omitted where None"  # see `canonical_json`
@@ -50,37 +50,6 @@ def content_key(stage: str, version: int | str, parameters: Any, inputs: Mapping
     """Name of a stage's output: 32 hexadecimal digits that change when anything it depends on does."""
     text = canonical_json({"stage": stage, "version": version, "parameters": parameters, "inputs": dict(inputs)})
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write a file beside its place, then rename it into it: readers see the old or the new one, never half of it.
-
-    Raises:
-        DiskFull: nothing more can be written there; an older file of that name is untouched.
-    """
-    raw = data.encode() if isinstance(data, str) else data
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{next(_COUNTER)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        if is_no_room(error):
-            raise no_room(path) from error
-        raise
-
-
-def no_room(path: Path) -> DiskFull:
-    """The sentence for a full disk at `path`."""
-    return DiskFull(
-        f"no room left to write {path.name} in {path.parent}: make room there (or choose another folder), "
-        "then run the same command again; what is finished is kept"
-    )
 
 
 class Store:

@@ -131,6 +131,7 @@ class Options:
         half: half precision; on a GPU unless told otherwise, never on a CPU unless told.
         device: cpu, cuda, cuda:1; auto is the first GPU, or the CPU where there is none.
         batch: pictures that are handed over at once; 0 leaves it to the estimator.
+        models: a bundle or folder with BlazePose's networks (`mediapipe`); the published ones when empty.
     """
 
     model: str = ""
@@ -140,10 +141,11 @@ class Options:
     half: bool | None = None
     device: str = "auto"
     batch: int = 0
+    models: str = ""
 
 
 # Facts of a machine: they change no joint by more than rounding, and what they point to is identified by its checksum.
-_OF_THE_MACHINE = ("weights", "detector", "device", "batch")
+_OF_THE_MACHINE = ("weights", "detector", "device", "batch", "models")
 
 
 def parse_request(request: str) -> tuple[str, Options]:
@@ -186,10 +188,10 @@ def portable_request(request: str) -> str:
     return ":".join([name, ",".join(kept)]) if kept else name
 
 
-def _mediapipe() -> Estimator:
+def _mediapipe(options: Options = Options()) -> Estimator:
     from tiktok_dm.pose.mediapipe import BlazePose
 
-    return BlazePose()
+    return BlazePose(options)
 
 
 def _mmpose(options: Options = Options()) -> Estimator:
@@ -214,7 +216,8 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {"mediapipe": _mediapipe, "mmp
 """Name -> maker. A maker imports what it needs itself, so that asking for one estimator never loads another. It is
 called with `Options` where the request has any, and with nothing otherwise."""
 
-_TAKE_OPTIONS = frozenset({"mmpose", "vitpose"})
+_OF_NETWORKS = frozenset({"model", "weights", "detector", "flip", "half", "device", "batch"})
+_OPTIONS = {"mediapipe": frozenset({"models"}), "mmpose": _OF_NETWORKS, "vitpose": _OF_NETWORKS}
 
 
 @cache
@@ -234,6 +237,9 @@ def get_estimator(name: str) -> Estimator:
         raise UserError(f"There is no pose estimator called '{short}': {hint}")
     if options == Options():
         return ESTIMATORS[short]()
-    if short not in _TAKE_OPTIONS:
-        raise UserError(f"The pose estimator {short} takes no options: ask for it as '{short}'.")
+    taken = _OPTIONS.get(short, frozenset())
+    unknown = [f.name for f in fields(Options) if getattr(options, f.name) != f.default and f.name not in taken]
+    if unknown:
+        may = f"it takes {', '.join(sorted(taken))}" if taken else f"ask for it as '{short}'"
+        raise UserError(f"The pose estimator {short} has no option '{unknown[0]}': {may}.")
     return ESTIMATORS[short](options)

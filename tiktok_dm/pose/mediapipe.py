@@ -1,8 +1,9 @@
-"""BlazePose from the model files inside the MediaPipe wheel, run by LiteRT on one core.
+"""BlazePose: MediaPipe's two pose networks, run by LiteRT on one core.
 
-MediaPipe's Python code is not imported: it wants system libraries (libGL, libglib) that a bare machine lacks, and it
-follows one person only. Decoding follows the graphs that ship with the models (pose_detection, pose_landmark_by_roi,
-Apache-2.0) and Bazarevsky et al., "BlazePose: On-device Real-time Body Pose Tracking", 2020.
+MediaPipe's package is not needed: its Python code wants system libraries (libGL, libglib) that a bare machine lacks,
+and it follows one person only. Where the networks come from is `model_files`'s matter. Decoding follows the graphs that
+ship with the models (pose_detection, pose_landmark_by_roi, Apache-2.0) and Bazarevsky et al., "BlazePose: On-device
+Real-time Body Pose Tracking", 2020.
 
 Not for tracking: each call looks at pictures alone.
 """
@@ -10,14 +11,11 @@ Not for tracking: each call looks at pictures alone.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,13 +23,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tiktok_dm.errors import UserError
-from tiktok_dm.pose.estimator import Detection, Estimates, Picture, Region
+from tiktok_dm.pose import model_files
+from tiktok_dm.pose.estimator import Detection, Estimates, Options, Picture, Region
 from tiktok_dm.pose.skeletons import BLAZEPOSE_33
 
-_DETECTOR = "mediapipe/modules/pose_detection/pose_detection.tflite"
-_LANDMARKER = "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"
 _DETECTOR_SIZE = 224
 _CROP_SIZE = 256
+# What the networks give, by shape: bundles of other releases name the same outputs otherwise.
+_BOXES, _LOGITS = (1, 2254, 12), (1, 2254, 1)
+_LANDMARKS, _PRESENCE, _HEATMAP = (1, 195), (1, 1), (1, 64, 64, 39)
 _HEATMAP_KERNEL = 3  # cells to each side: MediaPipe refines in a window of 7
 # An overlap of head boxes above this is the same head.
 _SAME_HEAD = 0.3
@@ -46,7 +46,7 @@ _REGION_SCALE = 2 * 1.25
 
 
 def _sigmoid(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    return 1 / (1 + np.exp(-np.clip(x, -80, 80)))
+    return np.divide(1, 1 + np.exp(-np.clip(x, -80, 80)))
 
 
 def _anchors() -> NDArray[np.float32]:
@@ -91,11 +91,53 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
+class Network:
+    """A TensorFlow Lite model of one square picture in, and outputs told apart by their shapes.
+
+    Args:
+        content: the model's bytes.
+        size: side of the picture, px.
+        outputs: shapes, in the order in which they are given back.
+        name: for errors.
+
+    Raises:
+        UserError: not a model, or another one.
+    """
+
+    def __init__(self, content: bytes, size: int, outputs: Sequence[tuple[int, ...]], name: str) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            # One thread: workers are processes, and one thread gives the same sums in the same order everywhere.
+            with _quiet():
+                self._interpreter: Any = Interpreter(model_content=content, num_threads=1)
+                self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"{name} is no model that LiteRT can load: give BlazePose's.") from error
+        [given] = self._interpreter.get_input_details()[:1]
+        found = {tuple(map(int, out["shape"])): out["index"] for out in self._interpreter.get_output_details()}
+        if tuple(given["shape"]) != (1, size, size, 3) or not set(outputs) <= set(found):
+            raise UserError(f"{name} is not BlazePose's: its inputs and outputs have other shapes.")
+        self._input, self._outputs = given["index"], [found[shape] for shape in outputs]
+
+    def __call__(self, picture: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The outputs for a picture (size, size, 3) float32, without their batch axis."""
+        self._interpreter.set_tensor(self._input, picture[None])
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(index)[0] for index in self._outputs]
+
+
 class BlazePose:
     """MediaPipe's person detector and full landmark model; keeps the `Estimator` contract.
 
     Confidence of a joint is visibility x presence, both as the model gives them: the chance that the joint is inside
-    the region and not hidden. The models are loaded on first use.
+    the region and not hidden. The networks are loaded on first use.
+
+    Args:
+        options: `models` says which networks, see `model_files.load`; MediaPipe's full ones otherwise.
+
+    Raises:
+        UserError: the networks are not to be had.
     """
 
     name = "mediapipe"
@@ -104,47 +146,20 @@ class BlazePose:
     low_score = 0.2
     high_score = 0.5
 
-    def __init__(self) -> None:
-        try:
-            wheel = distribution("mediapipe")
-        except PackageNotFoundError:
-            wheel = None
-        paths = {name: Path(str(wheel.locate_file(name))) for name in (_DETECTOR, _LANDMARKER)} if wheel else {}
-        if wheel is None or not all(path.is_file() for path in paths.values()):
-            raise UserError(
-                "The pose models of MediaPipe are not installed: install the version that carries them, "
-                "'pip install mediapipe==0.10.21'."
-            )
-        self.version = f"{wheel.version}-full"
-        self._models = {name: path.read_bytes() for name, path in paths.items()}
-        self.weights_sha256 = hashlib.sha256(
-            b"".join(self._models[name] for name in (_DETECTOR, _LANDMARKER))
-        ).hexdigest()
+    def __init__(self, options: Options = Options()) -> None:
+        self._models = model_files.load(options.models or None)
+        self.version = self._models.version
+        self.weights_sha256 = self._models.sha256
         self._anchors = _anchors()
 
-    def _interpreter(self, name: str) -> Any:
-        from ai_edge_litert.interpreter import Interpreter
-
-        # One thread: workers are processes, and one thread gives the same sums in the same order everywhere.
-        with _quiet():
-            interpreter = Interpreter(model_content=self._models[name], num_threads=1)
-            interpreter.allocate_tensors()
-        return interpreter
+    @cached_property
+    def _detector(self) -> Network:
+        return Network(self._models.detector, _DETECTOR_SIZE, (_BOXES, _LOGITS), f"{self._models.place}: the detector")
 
     @cached_property
-    def _detector(self) -> Any:
-        return self._interpreter(_DETECTOR)
-
-    @cached_property
-    def _landmarker(self) -> Any:
-        return self._interpreter(_LANDMARKER)
-
-    @staticmethod
-    def _run(interpreter: Any, picture: NDArray[np.float32], names: Sequence[str]) -> list[NDArray[np.float32]]:
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture[None])
-        interpreter.invoke()
-        index = {detail["name"]: detail["index"] for detail in interpreter.get_output_details()}
-        return [interpreter.get_tensor(index[name])[0] for name in names]
+    def _landmarker(self) -> Network:
+        outputs = (_LANDMARKS, _PRESENCE, _HEATMAP)
+        return Network(self._models.landmarker, _CROP_SIZE, outputs, f"{self._models.place}: the landmark model")
 
     def detect(self, frames: Sequence[Picture]) -> list[list[Detection]]:
         """See `Estimator.detect`."""
@@ -158,7 +173,7 @@ class BlazePose:
         boxed = Image.new("RGB", (_DETECTOR_SIZE, _DETECTOR_SIZE))
         boxed.paste(Image.fromarray(frame).resize(small, Image.Resampling.BILINEAR), (left, top))
         picture = np.asarray(boxed, dtype=np.float32) / 127.5 - 1
-        raw, logits = self._run(self._detector, picture, ("Identity", "Identity_1"))
+        raw, logits = self._detector(picture)
         scores = _sigmoid(logits[:, 0])
         kept = np.flatnonzero(scores >= self.low_score)
         if not kept.size:
@@ -225,12 +240,12 @@ class BlazePose:
         crop = Image.fromarray(part).transform(
             (_CROP_SIZE, _CROP_SIZE), Image.Transform.AFFINE, tuple(matrix.ravel()), Image.Resampling.BILINEAR
         )
-        picture = np.asarray(crop, dtype=np.float32) / 255
+        picture = np.asarray(crop, dtype=np.float32) / 255.0
         if neighbours:
             _hide(picture, to_picture, region, neighbours)
-        raw, presence, heatmap = self._run(self._landmarker, picture, ("Identity", "Identity_1", "Identity_3"))
+        raw, presence, heatmap = self._landmarker(picture)
         landmarks = raw.reshape(39, 5)
-        points = _refine(landmarks[:, :2], heatmap)
+        points: NDArray[np.floating] = _refine(landmarks[:, :2], heatmap)
         points = points @ to_picture[:, :2].T + to_picture[:, 2]
         keypoints = np.empty((len(BLAZEPOSE_33.joints), 3), np.float32)
         keypoints[:, :2] = points[: len(keypoints)]

@@ -75,9 +75,9 @@ def _steps(song: Song, variation: int, count: int) -> tuple[np.ndarray, np.ndarr
         rng = np.random.default_rng([song.seed, song.song_id, 71, phrase])
         moves = [_different(rng, len(style.arms), per_phrase), _different(rng, len(style.stances), per_phrase)]
         changed = np.random.default_rng([song.seed, song.song_id, 72, phrase, variation])
-        for row, size in zip(moves, (len(style.arms), len(style.stances)), strict=True):
+        for row, kinds in zip(moves, (len(style.arms), len(style.stances)), strict=True):
             for k in np.flatnonzero(changed.random(per_phrase) < 0.2):
-                row[k] = changed.integers(size)
+                row[k] = int(changed.integers(kinds))
         phrases.append(moves)
     step = np.arange(count)
     which = (step // per_phrase) % 2

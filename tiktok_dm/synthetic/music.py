@@ -237,8 +237,8 @@ def _lead(song: Song, mixer: _Mixer, rng: np.random.Generator) -> None:
     instrument = "lead" if instrument == "square" else instrument
     density = float(rng.uniform(0.28, 0.5))
     weight = np.tile([1.7, 0.15, 1.0, 0.25], 8)
-    rhythm = sorted(np.flatnonzero(rng.random(32) < density * weight))
-    rhythm = [int(k) for k in rhythm if k < 29] or [0, 6, 16, 22]
+    struck = np.flatnonzero(rng.random(32) < density * weight)
+    rhythm = [int(k) for k in struck if k < 29] or [0, 6, 16, 22]
     contour = np.cumsum(rng.choice([-2, -1, -1, 0, 1, 1, 2], len(rhythm)))
     contour = np.clip(contour - int(np.median(contour)), -4, 5)
     for bar, first, energy in _bars(song):

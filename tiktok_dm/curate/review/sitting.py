@@ -27,7 +27,7 @@ from tiktok_dm.curate.review.history import History, Step
 from tiktok_dm.curate.review.ids import Ids, kept_ids, next_ids
 from tiktok_dm.curate.review.view import told
 from tiktok_dm.errors import ProblemsError, UserError
-from tiktok_dm.pipeline.store import write_atomic
+from tiktok_dm.files import write_atomic
 from tiktok_dm.pose.skeletons import BODY_25
 
 

@@ -1,0 +1,69 @@
+"""A CSV file out of a submission, which a stranger wrote: bounded, and everything that is wrong with it named by line.
+
+Not for what its rows say (`submission_manifest`, `content_file`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tiktok_dm.errors import Problem
+
+Row = tuple[int, Mapping[str, str]]
+"""Line, the header being 1, and cells by column."""
+
+
+def read_table(path: Path, name: str, columns: Sequence[str], most: int) -> tuple[list[Row], list[Problem]]:
+    """The rows of a table that have all cells.
+
+    Args:
+        path: the file.
+        name: what problems call it.
+        columns: of its header, exactly.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        return [], [Problem(name, None, None, f"it is larger than {most:,} bytes")]
+    try:
+        reader = csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True)
+        rows = [(reader.line_num, row) for row in reader if row]
+    except UnicodeDecodeError:
+        return [], [Problem(name, None, None, "it is not UTF-8 text: save it as UTF-8")]
+    except csv.Error as error:
+        return [], [Problem(name, reader.line_num, None, f"it is not valid CSV ({error}): mend this line")]
+    if not rows or rows[0][1] != list(columns):
+        return [], [Problem(name, 1, None, f"its first line must be {','.join(columns)}")]
+    whole: list[Row] = [
+        (line, dict(zip(columns, row, strict=True))) for line, row in rows[1:] if len(row) == len(columns)
+    ]
+    problems = [
+        Problem(name, line, None, f"it has {len(row)} fields and needs {len(columns)}")
+        for line, row in rows[1:]
+        if len(row) != len(columns)
+    ]
+    return whole, problems
+
+
+def not_whole_numbers(cells: Mapping[str, str], columns: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Column and message of each cell that is no whole number of up to twelve digits."""
+    for column in columns:
+        if not re.fullmatch(r"[0-9]{1,12}", cells[column]):
+            yield column, f"{cells[column][:70]!r} is no whole number"
+
+
+def table_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A CSV file with its header."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return file.getvalue()
