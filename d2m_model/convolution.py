@@ -16,8 +16,8 @@ families:
 
 Dilation interleaves independent convolutions. Rounding in float32 depends on the processor; measured over up to 512
 channels it is at most 2.4e-6 of the output's size for few taps and 6e-7 for many, PyTorch's own 7e-7 and 1.7e-6. On
-other devices, strides, groups and sizes `convolve` is PyTorch's own convolution, which is also what compilers, exporters
-and autocast see.
+other devices, strides, groups and sizes `convolve` is PyTorch's own convolution, which is also what compilers,
+exporters and autocast see.
 
 Signals (batch, channels, length) that leave here lie in memory as (batch, length, channels), so that a tap is a whole
 row; whatever follows takes them as they are.

@@ -89,7 +89,7 @@ def test_it_is_scored(base: Environment) -> None:
     assert "beat_f_70ms" in said
     for seed in (0, 1, 2):
         clicks = base.work / "baselines" / "metronome_120"
-        shutil.copytree(clicks, base.work / "music" / str(seed))
+        shutil.copytree(clicks, base.work / "music" / str(seed), ignore=shutil.ignore_patterns("*.json"))
     made = base.run(
         "tiktok-dm", "submit", "new", "submissions/clicks/1.0", "--dataset", "demo", "--predictions", "music"
     )
