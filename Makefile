@@ -96,8 +96,9 @@ NUMERIC := tests/d2m_model tests/visual tests/synthetic tests/pipeline/test_musi
 comma := ,
 
 test-processors: env
-	$(foreach processor,$(PROCESSORS),env $(subst $(comma), ,$(processor)) $(BIN)/python -m pytest -n 2 --dist loadfile -q \
-		-m "not slow and not install" $(NUMERIC) &&) true
+	@failed=0; $(foreach processor,$(PROCESSORS),echo "As $(processor)"; env $(subst $(comma), ,$(processor)) \
+		$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not slow and not install" $(NUMERIC) || failed=1;) \
+		exit $$failed
 
 # MMPose is installed without its dependency list, which no longer resolves: in an environment of its own that borrows the
 # packages of the first one, and is kept until the set changes.

@@ -159,11 +159,14 @@ def test_two_processes_have_the_gradients_of_one(folder, tmp_path):
     for part, tolerance in (("discriminator", 1e-5), ("generator", 2e-3)):
         one, two = (moments(state, part) for state in states)
         assert len(one) == len(two) > 20
-        # A gradient that is zero but for rounding (the discriminator's last bias) has no size of its own.
+        # A gradient that is zero but for rounding (the discriminator's last biases) has no size of its own. There the
+        # hinge sums +-1/n over n scores of the truth and of the made, a sum of absolute values of 2, of which the moment
+        # has half: it is rounded to one unit of float32, in an order that the processor chooses.
         least = 1e-2 * max(float(gradient.abs().max()) for gradient in one.values())
+        unit = torch.finfo(torch.float32).eps
         for key, gradient in one.items():
             scale = max(float(gradient.abs().max()), least)
-            assert float((two[key] - gradient).abs().max()) <= tolerance * scale, (part, key)
+            assert float((two[key] - gradient).abs().max()) <= tolerance * scale + unit, (part, key)
 
 
 def moments(state: dict, part: str) -> dict:

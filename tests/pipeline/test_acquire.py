@@ -379,7 +379,7 @@ def test_youtube_without_an_ffmpeg_program_says_what_to_install(tmp_path, monkey
     assert (options["format"], options["ffmpeg_location"]) == ("b", None)
 
 
-@pytest.mark.parametrize(("version", "found"), [("v22.1.0", "node"), ("v20.20.2", None)])
+@pytest.mark.parametrize(("version", "found"), [("v22.1.0", "node"), ("v16.20.2", None)])
 def test_javascript_runtime(version, found, tmp_path, monkeypatch):
     node = tmp_path / "node"
     node.write_text(f"#!/bin/sh\necho {version}\n")
