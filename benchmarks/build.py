@@ -112,7 +112,7 @@ def measure_parts(annotations: str, media: str, work: str) -> None:
     from tiktok_dm import media as videos
     from tiktok_dm.content_box import find_content_box
     from tiktok_dm.pipeline.segment import SegmentParams
-    from tiktok_dm.pose.estimator import get_estimator
+    from tiktok_dm.pose.registry import get_estimator
     from tiktok_dm.pose.tracking import estimate_poses
     from tiktok_dm.schema import POSE_FPS
 

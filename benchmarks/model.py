@@ -36,14 +36,14 @@ from model_plain import PlainStep, plain, plain_sampling
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from d2m_model.adversarial import BETAS, LEARNING_RATE, AdversarialLoss
 from d2m_model.codec.interface import freeze
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import LEVELS, SEGMENT_SAMPLES, preset_config
-from d2m_model.d2m_gan import D2MGAN
-from d2m_model.losses import WEIGHTS, ReconstructionLosses
-from d2m_model.sampling import DanceToMusic
-from d2m_model.step import Batch, TrainingStep
+from d2m_model.networks.d2m_gan import D2MGAN
+from d2m_model.sampling.sampler import DanceToMusic
+from d2m_model.training.adversarial import BETAS, LEARNING_RATE, AdversarialLoss
+from d2m_model.training.losses import WEIGHTS, ReconstructionLosses
+from d2m_model.training.step import Batch, TrainingStep
 from tiktok_dm.schema import POSE_FPS
 
 CLIP_S = 12.5

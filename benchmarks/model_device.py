@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from d2m_model.config import SAMPLE_RATE
-from d2m_model.sampling import LatentsToCodes, MotionToLatents
+from d2m_model.sampling.sampler import LatentsToCodes, MotionToLatents
 
 BATCHES = (16, 64)
 LEVELS = ("high", "low")

@@ -3,7 +3,7 @@
 Plain means: PyTorch's own convolutions, weight norm computed anew in every call, all three levels of the codec encoded
 in every step, prediction and truth both decoded, the discriminator called separately on prediction and truth and with
 gradients for its own weights where nobody needs them, every loss read as a number in every step. The order of updates
-and all numbers are those of `d2m_model.step`.
+and all numbers are those of `d2m_model.training.step`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch.nn import functional
 
 from d2m_model.codec.interface import straight_through
 from d2m_model.codec.jukebox import JukeboxVQVAE
-from d2m_model.convolution import Conv1d, ReflectionPad1d
-from d2m_model.losses import WEIGHTS
-from d2m_model.mel import LogMel
-from d2m_model.residual import ResidualBlock, WeightNormConv1d
-from d2m_model.step import Batch
+from d2m_model.networks.convolution import Conv1d, ReflectionPad1d
+from d2m_model.networks.residual import ResidualBlock, WeightNormConv1d
+from d2m_model.training.losses import WEIGHTS
+from d2m_model.training.mel import LogMel
+from d2m_model.training.step import Batch
 
 
 class _PlainWeightNorm(WeightNormConv1d):

@@ -233,7 +233,7 @@ def from_files(estimator: Any, folder: Path, clips: int, seconds_each: float = 1
 
 def mediapipe(repeat: int) -> dict[str, Any]:
     """The default estimator, for comparison: people per second of its landmark model with its crops."""
-    from tiktok_dm.pose.estimator import get_estimator
+    from tiktok_dm.pose.registry import get_estimator
 
     estimator = get_estimator("mediapipe")
     frames, _ = dancers(8)
@@ -268,7 +268,7 @@ def put_into(readme: Path, text: str) -> None:
 
 def main() -> None:
     """Measure everything that this machine can, print it, and write it where told."""
-    from tiktok_dm.pose.estimator import Options
+    from tiktok_dm.pose.base import Options
     from tiktok_dm.pose.mmpose import RTMPose
     from tiktok_dm.pose.vitpose import ViTPose
 

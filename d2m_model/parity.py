@@ -26,15 +26,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d2m_model.adversarial import BETAS, LEARNING_RATE, AdversarialLoss, DiscriminatorLoss
 from d2m_model.codec.interface import Quantised, freeze
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import LEVELS, one_of, preset_config
-from d2m_model.d2m_gan import D2MGAN
-from d2m_model.discriminator import Maps, scores
-from d2m_model.losses import WEIGHTS, ReconstructionLosses, Target, weighted_total
-from d2m_model.mel import LogMel
+from d2m_model.networks.d2m_gan import D2MGAN
+from d2m_model.networks.discriminator import Maps, scores
 from d2m_model.parity_pack import Pack, Result
+from d2m_model.training.adversarial import BETAS, LEARNING_RATE, AdversarialLoss, DiscriminatorLoss
+from d2m_model.training.losses import WEIGHTS, ReconstructionLosses, Target, weighted_total
+from d2m_model.training.mel import LogMel
 
 CONFIGURATIONS = {"high_tiktok": ("high", "tiktok"), "high_aist": ("high", "aist"), "low_aist": ("low", "aist")}
 PARTS = ("mel", "vq", *CONFIGURATIONS)

@@ -20,7 +20,7 @@ from torch import Tensor
 from d2m_model.codec.files import CONFIG_FILE, open_codec, read_codec_config
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import LEVELS, one_of
-from d2m_model.mel import N_FFT, LogMel
+from d2m_model.training.mel import N_FFT, LogMel
 
 # Sounds are coded in blocks of so many seconds, which bounds the memory; blocks know nothing of one another.
 BLOCK_S = 24

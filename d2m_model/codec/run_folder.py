@@ -6,7 +6,7 @@
                       scaled by a power of two to a standard deviation of about 1, which changes nothing it gives back
     RUN/losses.csv    training and validation, and the same as events in RUN/tensorboard/
 
-Not for what a checkpoint holds (`training`), nor for the model's runs (`d2m_model.run_folder`).
+Not for what a checkpoint holds (`training`), nor for the model's runs (`d2m_model.training.run_folder`).
 """
 
 from __future__ import annotations

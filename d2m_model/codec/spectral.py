@@ -1,4 +1,4 @@
-"""Multi-resolution spectral loss of a codec's training. Not the model's mel loss (`d2m_model.mel`), nor a metric."""
+"""Multi-resolution spectral loss of a codec's training. Not the model's mel loss (`d2m_model.training.mel`)."""
 
 from __future__ import annotations
 

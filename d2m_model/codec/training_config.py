@@ -12,7 +12,7 @@ from typing import Any
 from d2m_model.codec.jukebox import JukeboxConfig
 from d2m_model.config import LEVELS, from_mapping, one_of
 from d2m_model.configs import CODEC, find, read_yaml
-from d2m_model.training_config import PRECISIONS, SCHEDULES, overridden
+from d2m_model.training.config import PRECISIONS, SCHEDULES, overridden
 from tiktok_dm.errors import UserError
 
 WAVEFORMS = ("l1", "l2")

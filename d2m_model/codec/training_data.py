@@ -1,7 +1,7 @@
 """Sound for training a codec: a folder of files or a built dataset, a held-out share, random crops.
 
 Everything is held in memory as 16-bit mono at 22,050 Hz, 160 MB an hour. A batch is a function of seed and step alone,
-which is what lets a training be continued exactly. Not for the model's segments: see `d2m_model.data`.
+which is what lets a training be continued exactly. Not for the model's segments: see `d2m_model.training.data`.
 """
 
 from __future__ import annotations

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiktok_dm.benchmark import embedders
+from tiktok_dm.benchmark import embedder_base
+from tiktok_dm.benchmark.embedder_base import Embedder, clip_point, embed_all
 from tiktok_dm.benchmark.embedder_log_mel import LogMelEmbedder, log_mel
-from tiktok_dm.benchmark.embedders import Embedder, clip_point, embed_all, get_embedder
+from tiktok_dm.benchmark.embedders import get_embedder
 from tiktok_dm.errors import UserError
 
 RATE = 22_050
@@ -138,10 +139,10 @@ def test_embedders_that_are_not_to_be_had(tmp_path: Path) -> None:
 def test_the_version_tells_weights_apart(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     (tmp_path / "b").write_bytes(b"2")
-    versions = {embedders.version_of(1, {"x": 1}, tmp_path / name) for name in "ab"}
-    versions |= {embedders.version_of(1, {"x": x}) for x in (1, 2)}
+    versions = {embedder_base.version_of(1, {"x": 1}, tmp_path / name) for name in "ab"}
+    versions |= {embedder_base.version_of(1, {"x": x}) for x in (1, 2)}
     assert len(versions) == 4
-    assert embedders.version_of(1, {"x": 1}) == embedders.version_of(1, {"x": 1})
+    assert embedder_base.version_of(1, {"x": 1}) == embedder_base.version_of(1, {"x": 1})
 
 
 # ------------------------------------------------------------------------------------------- VGGish and PANNs

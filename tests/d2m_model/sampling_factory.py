@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from d2m_model.codec.interface import Quantised, freeze
 from d2m_model.codec.jukebox import JukeboxConfig, JukeboxVQVAE
 from d2m_model.config import ModelConfig, preset_config
-from d2m_model.d2m_gan import D2MGAN
+from d2m_model.networks.d2m_gan import D2MGAN
 
 RATE, HOP, FRAMES = 22_050, 128, 344
 

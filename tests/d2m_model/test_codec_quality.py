@@ -10,12 +10,12 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from d2m_model.codec.cli import app
+from d2m_model.cli.codec import app
 from d2m_model.codec.files import write_codec
 from d2m_model.codec.jukebox import JukeboxConfig, JukeboxVQVAE
 from d2m_model.codec.quality import code_use, measure, mel_distance, reconstruct, si_sdr
 from d2m_model.codec.spectral import FLOOR, SpectralLoss
-from d2m_model.mel import LogMel
+from d2m_model.training.mel import LogMel
 from tiktok_dm.errors import UserError
 
 

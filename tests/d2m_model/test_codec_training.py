@@ -13,8 +13,8 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
+from d2m_model.cli.codec import app
 from d2m_model.codec import training
-from d2m_model.codec.cli import app
 from d2m_model.codec.ema_codebook import EmaCodebook
 from d2m_model.codec.files import open_codec, write_codec
 from d2m_model.codec.jukebox import Codebook, JukeboxConfig, JukeboxVQVAE

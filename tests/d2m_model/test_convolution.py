@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from d2m_model import convolution
-from d2m_model.convolution import Conv1d, ReflectionPad1d, algorithm, convolve, fourier, toom_cook
-from d2m_model.residual import ResidualBlock, fold_weight_norm
+from d2m_model.networks import convolution
+from d2m_model.networks.convolution import Conv1d, ReflectionPad1d, algorithm, convolve, fourier, toom_cook
+from d2m_model.networks.residual import ResidualBlock, fold_weight_norm
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import typer
 from sampling_factory import moving_poses, tiny_codec, tiny_config, tiny_model, write_checkpoint
 from typer.testing import CliRunner
 
+from d2m_model.cli.sample import sample
 from d2m_model.codec.files import fingerprint
-from d2m_model.dance import Dance, dance_from_clip, dance_from_poses, dance_from_video, read_clips
-from d2m_model.sample_cli import sample
-from d2m_model.sampling import DanceToMusic
+from d2m_model.sampling.dance import Dance, dance_from_clip, dance_from_poses, dance_from_video, read_clips
+from d2m_model.sampling.sampler import DanceToMusic
 from tiktok_dm import media
 from tiktok_dm.errors import MediaError, UserError
 
@@ -58,7 +58,7 @@ def posed(rendered: tuple[Path, np.ndarray]) -> Dance:
 def estimate_once(monkeypatch: pytest.MonkeyPatch, dance: Dance) -> None:
     """Let the verb have these poses for the drawn dancer's film; other films are looked at."""
     monkeypatch.setattr(
-        "d2m_model.dance.dance_from_video",
+        "d2m_model.sampling.dance.dance_from_video",
         lambda path, dancer=0: dance if path == dance.video else dance_from_video(path, dancer=dancer),
     )
 

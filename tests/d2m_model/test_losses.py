@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from d2m_model.adversarial import AdversarialLoss
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import ModelConfig
-from d2m_model.d2m_gan import D2MGAN
-from d2m_model.discriminator import MultiScaleDiscriminator
-from d2m_model.losses import (
+from d2m_model.networks.d2m_gan import D2MGAN
+from d2m_model.networks.discriminator import MultiScaleDiscriminator
+from d2m_model.training.adversarial import AdversarialLoss
+from d2m_model.training.losses import (
     WEIGHTS,
     ReconstructionLosses,
     check_weights,
@@ -21,7 +21,7 @@ from d2m_model.losses import (
     make_target,
     weighted_total,
 )
-from d2m_model.mel import LogMel
+from d2m_model.training.mel import LogMel
 from tiktok_dm.errors import UserError
 
 

@@ -11,7 +11,7 @@ from d2m_model.checkpoint import convert, read_model, recognise, save_model
 from d2m_model.codec.files import open_codec
 from d2m_model.codec.jukebox import LICENCE, JukeboxVQVAE
 from d2m_model.config import ModelConfig, preset_config
-from d2m_model.d2m_gan import D2MGAN
+from d2m_model.networks.d2m_gan import D2MGAN
 from tiktok_dm.errors import UserError
 
 
@@ -119,7 +119,7 @@ def test_the_authors_files_become_a_model_folder(tmp_path: Path, monkeypatch: py
     torch.save(flat[1], tmp_path / "netG.pt")
     torch.save({"model": JukeboxVQVAE(2).state_dict()}, tmp_path / "vqvae.pth.tar")
     written: list[D2MGAN] = []
-    monkeypatch.setattr(checkpoint, "write_model", lambda model, folder: written.append(model))
+    monkeypatch.setattr(checkpoint, "write_model", lambda model, config, folder: written.append(model))
     files = tmp_path / "mencoder.pt", tmp_path / "netG.pt"
     config = convert(*files, tmp_path / "out", tmp_path / "vqvae.pth.tar")
     assert config == preset_config("released", "high", "tiktok")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from d2m_model import cli
+from d2m_model.cli import main as cli
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -75,5 +75,5 @@ def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch, capsys
 def test_the_command_starts_without_torch():
     import subprocess
 
-    script = "import sys, d2m_model.cli; sys.exit('torch' in sys.modules or 'librosa' in sys.modules)"
+    script = "import sys, d2m_model.cli.main; sys.exit('torch' in sys.modules or 'librosa' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -13,9 +13,9 @@ from segments_factory import segment_row, write_segments
 
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import ModelConfig, preset_config
-from d2m_model.d2m_gan import D2MGAN
-from d2m_model.data import TrainingBatches, hold_out, load_segments
 from d2m_model.motion import at_times, check_motion, to_units
+from d2m_model.networks.d2m_gan import D2MGAN
+from d2m_model.training.data import TrainingBatches, hold_out, load_segments
 from tiktok_dm.errors import UserError
 from tiktok_dm.reading import decode_audio
 

@@ -22,14 +22,14 @@ from segments_factory import write_segments
 from d2m_model.codec.files import open_codec, write_codec
 from d2m_model.codec.interface import freeze
 from d2m_model.codec.jukebox import LICENCE, JukeboxConfig, JukeboxVQVAE
-from d2m_model.d2m_gan import D2MGAN
-from d2m_model.data import load_segments
-from d2m_model.losses import ReconstructionLosses, make_target
-from d2m_model.plot import plot, running_mean
-from d2m_model.run_folder import LossTable, read_losses
-from d2m_model.schedule import rate
-from d2m_model.training import decoded_part, train
-from d2m_model.training_config import TrainingConfig, training_config
+from d2m_model.networks.d2m_gan import D2MGAN
+from d2m_model.training.config import TrainingConfig, training_config
+from d2m_model.training.data import load_segments
+from d2m_model.training.losses import ReconstructionLosses, make_target
+from d2m_model.training.plot import plot, running_mean
+from d2m_model.training.run_folder import LossTable, read_losses
+from d2m_model.training.schedule import rate
+from d2m_model.training.trainer import decoded_part, train
 from tiktok_dm.errors import UserError
 
 LOSSES = {"hinge": 1.0, "feature_matching": 3.0, "latent": 5.0, "commitment": 8.0, "waveform": 4.0, "mel": 1.0}
@@ -127,7 +127,7 @@ def test_a_run_that_stops_between_checkpoints_goes_on_with_the_same_losses(folde
 
 def test_a_killed_command_goes_on_with_the_same_losses(folder, whole, tmp_path):
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(values(folder, tmp_path / "run")))
-    command = [sys.executable, "-m", "d2m_model.cli", "train", str(tmp_path / "run.yaml")]
+    command = [sys.executable, "-m", "d2m_model.cli.main", "train", str(tmp_path / "run.yaml")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     table = tmp_path / "run" / "losses.csv"
     deadline = time.monotonic() + 120
@@ -147,7 +147,7 @@ def test_two_processes_have_the_gradients_of_one(folder, tmp_path):
     for devices in (1, 2):
         chosen = values(folder, tmp_path / f"run{devices}", devices=devices, steps=1, ema=0.0, samples=0)
         (tmp_path / f"{devices}.yaml").write_text(yaml.safe_dump(chosen))
-        command = [sys.executable, "-m", "d2m_model.cli", "train", str(tmp_path / f"{devices}.yaml")]
+        command = [sys.executable, "-m", "d2m_model.cli.main", "train", str(tmp_path / f"{devices}.yaml")]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
         states.append(torch.load(tmp_path / f"run{devices}" / "last" / "state.pt", weights_only=True))
@@ -160,8 +160,8 @@ def test_two_processes_have_the_gradients_of_one(folder, tmp_path):
         one, two = (moments(state, part) for state in states)
         assert len(one) == len(two) > 20
         # A gradient that is zero but for rounding (the discriminator's last biases) has no size of its own. There the
-        # hinge sums +-1/n over n scores of the truth and of the made, a sum of absolute values of 2, of which the moment
-        # has half: it is rounded to one unit of float32, in an order that the processor chooses.
+        # hinge sums +-1/n over n scores of the truth and of the made, a sum of absolute values of 2, of which the
+        # moment has half: it is rounded to one unit of float32, in an order that the processor chooses.
         least = 1e-2 * max(float(gradient.abs().max()) for gradient in one.values())
         unit = torch.finfo(torch.float32).eps
         for key, gradient in one.items():

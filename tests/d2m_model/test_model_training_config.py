@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from d2m_model.config import preset_config
-from d2m_model.losses import WEIGHTS
-from d2m_model.training_config import TrainingConfig, difference, plain_config, read_training_config
+from d2m_model.training.config import TrainingConfig, difference, plain_config, read_training_config
+from d2m_model.training.losses import WEIGHTS
 from tiktok_dm.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "d2m_model" / "configs"

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from media_factory import click_times, clicks, film, number_of, numbered
 
-from d2m_model.music_file import denoise, metadata, set_loudness, true_peak, wav_bytes, write_film, write_wav
+from d2m_model.sampling.music_file import denoise, metadata, set_loudness, true_peak, wav_bytes, write_film, write_wav
 from tiktok_dm import media
 from tiktok_dm.errors import MediaError, UserError
 

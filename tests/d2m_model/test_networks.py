@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from d2m_model.config import DATASETS, LEVELS, ModelConfig, preset_config
-from d2m_model.d2m_gan import D2MGAN
-from d2m_model.discriminator import MultiScaleDiscriminator, features, scores
-from d2m_model.residual import ResidualBlock, WeightNormConv1d
+from d2m_model.networks.d2m_gan import D2MGAN
+from d2m_model.networks.discriminator import MultiScaleDiscriminator, features, scores
+from d2m_model.networks.residual import ResidualBlock, WeightNormConv1d
 from tiktok_dm.errors import UserError
 
 ALL = [(preset, level, dataset) for preset in ("paper", "released") for level in LEVELS for dataset in DATASETS]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from d2m_model.residual import ResidualBlock, WeightNormConv1d, fold_weight_norm
+from d2m_model.networks.residual import ResidualBlock, WeightNormConv1d, fold_weight_norm
 
 
 def test_weight_is_g_times_the_direction_of_v():

@@ -22,17 +22,17 @@ from sampling_factory import (
 )
 
 from d2m_model.codec.files import fingerprint, write_codec
-from d2m_model.dance import dance_from_poses
-from d2m_model.model_codec import open_codec_of
 from d2m_model.motion import to_units
-from d2m_model.sampling import (
+from d2m_model.sampling.dance import dance_from_poses
+from d2m_model.sampling.model_codec import open_codec_of
+from d2m_model.sampling.sampler import (
     CodesToAudio,
     DanceToMusic,
     LatentsToCodes,
     MotionToLatents,
     decoder_context,
 )
-from d2m_model.windows import WindowPlan, join_latents, motion_windows, plan_windows, seam_energy
+from d2m_model.sampling.windows import WindowPlan, join_latents, motion_windows, plan_windows, seam_energy
 from tiktok_dm.errors import UserError
 from tiktok_dm.machine import find_device
 

@@ -15,9 +15,9 @@ from d2m_model.codec.files import write_codec
 from d2m_model.codec.interface import freeze
 from d2m_model.codec.jukebox import JukeboxConfig, JukeboxVQVAE
 from d2m_model.config import ModelConfig
-from d2m_model.dance import Dance, dance_from_segment, read_segments
-from d2m_model.sampling import DanceToMusic
-from d2m_model.windows import motion_windows, plan_windows
+from d2m_model.sampling.dance import Dance, dance_from_segment, read_segments
+from d2m_model.sampling.sampler import DanceToMusic
+from d2m_model.sampling.windows import motion_windows, plan_windows
 from tests.pipeline.aist_factory import write_dance, write_layout, write_music
 from tiktok_dm.errors import UserError
 from tiktok_dm.pipeline.aist import AistOptions, build_aist
@@ -53,7 +53,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*arguments: object) -> str:
     """A `d2m` command that ends well."""
-    from d2m_model.cli import app
+    from d2m_model.cli.main import app
 
     result = CliRunner().invoke(app, [str(word) for word in arguments])
     assert result.exit_code == 0, (result.output, result.exception)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sampling_factory import FRAMES, HOP, RATE, moving_poses, tiny_codec, tiny_config, tiny_model
 
-from d2m_model.dance import dance_from_poses
-from d2m_model.sampling import DanceToMusic
-from d2m_model.windows import plan_windows, visual_windows
+from d2m_model.sampling.dance import dance_from_poses
+from d2m_model.sampling.sampler import DanceToMusic
+from d2m_model.sampling.windows import plan_windows, visual_windows
 from tiktok_dm.errors import UserError
 
 CONFIG = tiny_config(visual_features=2)

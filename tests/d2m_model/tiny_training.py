@@ -6,9 +6,9 @@ from pathlib import Path
 
 from d2m_model.codec.files import write_codec
 from d2m_model.config import ModelConfig
-from d2m_model.run_folder import read_losses
-from d2m_model.training import train
-from d2m_model.training_config import read_training_config
+from d2m_model.training.config import read_training_config
+from d2m_model.training.run_folder import read_losses
+from d2m_model.training.trainer import train
 from tests.d2m_model.sampling_factory import tiny_codec
 
 CONFIGS = Path(__file__).parents[2] / "d2m_model" / "configs"

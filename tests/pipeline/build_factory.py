@@ -12,8 +12,8 @@ from tiktok_dm import media
 from tiktok_dm.pipeline.build import BuildOptions
 from tiktok_dm.pipeline.plan import Parameters
 from tiktok_dm.pipeline.poses import PosesParams
-from tiktok_dm.pose import estimator as register
-from tiktok_dm.pose.estimator import Detection, Estimates, Picture, Region
+from tiktok_dm.pose import registry as register
+from tiktok_dm.pose.base import Detection, Estimates, Picture, Region
 from tiktok_dm.pose.skeletons import COCO_17
 
 WIDTH, HEIGHT, FPS, RATE = 160, 120, 30, 22_050

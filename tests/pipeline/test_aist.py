@@ -223,7 +223,7 @@ def test_segments_from_annotations_and_music(tmp_path: Path, folder: Path, music
 def test_the_released_model_s_reader_takes_them(tmp_path: Path, folder: Path, music: Path) -> None:
     pytest.importorskip("torch")
     from d2m_model.config import preset_config
-    from d2m_model.data import read_rows
+    from d2m_model.training.data import read_rows
 
     build_aist(AistOptions(folder, music, tmp_path / "out"))
     model = preset_config("released", "high", "aist", visual_features=0)

@@ -25,7 +25,8 @@ from tiktok_dm.pipeline.verify import verify
 from tiktok_dm.pipeline.visual import VisualParams
 from tiktok_dm.reading import open_dataset
 from tiktok_dm.visual import flow as flows
-from tiktok_dm.visual.extractor import VisualSource, Window, get_extractor, squared
+from tiktok_dm.visual.base import VisualSource, Window, squared
+from tiktok_dm.visual.registry import get_extractor
 
 # 130, 120, 120 and 130 beats a minute: dances of 3, 4, 4 and 3 segments.
 TRAIN = ("gBR_sBM_cAll_d05_mBR5_ch03", "gHO_sBM_cAll_d19_mHO2_ch04")

@@ -13,7 +13,7 @@ from tests.pose.people_factory import Invented, person
 from tiktok_dm import media
 from tiktok_dm.errors import Filtered, UserError
 from tiktok_dm.pipeline.poses import PosesParams, best_frame, poses
-from tiktok_dm.pose import estimator as register
+from tiktok_dm.pose import registry as register
 
 BOX = (0, 0, 160, 120)
 

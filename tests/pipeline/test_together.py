@@ -15,8 +15,8 @@ from tiktok_dm.errors import MediaError
 from tiktok_dm.pipeline import executor, stages
 from tiktok_dm.pipeline.build import build
 from tiktok_dm.pipeline.executor import InlineExecutor
-from tiktok_dm.pose import estimator as register
-from tiktok_dm.pose.estimator import Picture
+from tiktok_dm.pose import registry as register
+from tiktok_dm.pose.base import Picture
 
 
 class Counting(OnePerson):

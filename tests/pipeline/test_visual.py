@@ -25,7 +25,8 @@ from tiktok_dm.pipeline.verify import verify
 from tiktok_dm.pipeline.visual import SegmentReader, VisualParams
 from tiktok_dm.reading import open_dataset
 from tiktok_dm.visual import flow as flows
-from tiktok_dm.visual.extractor import VisualSource, Window, get_extractor, squared
+from tiktok_dm.visual.base import VisualSource, Window, squared
+from tiktok_dm.visual.registry import get_extractor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -310,11 +311,11 @@ def test_the_paper_model_trains_on_the_features_and_samples(
     root: Path, thumbnails: None, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """The preset that wants 2,048 visual features takes two steps on a built dataset, as narrow as it goes."""
-    from d2m_model import cli
+    from d2m_model.cli import main as cli
     from d2m_model.codec.files import write_codec
     from d2m_model.codec.interface import freeze
     from d2m_model.codec.jukebox import JukeboxConfig, JukeboxVQVAE
-    from d2m_model.run_folder import read_losses
+    from d2m_model.training.run_folder import read_losses
 
     write_annotations(root / "films", {0: (0, 0, 0.0, 6.0), 1: (1, 1, 0.0, 2.5), 2: (1, 2, 2.5, 6.0)})
     build(asked(root))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tiktok_dm.pose.estimator import Detection, Estimates, Picture, Region
+from tiktok_dm.pose.base import Detection, Estimates, Picture, Region
 from tiktok_dm.pose.skeletons import BODY_25
 
 # A standing person of height 1 about (0, 0), BODY_25.

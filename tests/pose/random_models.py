@@ -125,7 +125,7 @@ def pictures() -> list[np.ndarray]:
 
 def regions(shown: list[np.ndarray], count: int) -> list[tuple[int, Any]]:
     """People anywhere in the pictures and half outside them."""
-    from tiktok_dm.pose.estimator import Region
+    from tiktok_dm.pose.base import Region
 
     rng = np.random.default_rng(1)
     out = []

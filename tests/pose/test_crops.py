@@ -8,6 +8,7 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from tiktok_dm.pose import crops
+from tiktok_dm.pose.base import Region
 from tiktok_dm.pose.crops import (
     CONTINUOUS,
     STEPS_32,
@@ -24,7 +25,6 @@ from tiktok_dm.pose.crops import (
     to_picture,
     upload,
 )
-from tiktok_dm.pose.estimator import Region
 
 CPU = torch.device("cpu")
 

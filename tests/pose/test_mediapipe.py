@@ -14,7 +14,8 @@ from people_factory import Rendered
 
 from tiktok_dm import media
 from tiktok_dm.errors import UserError
-from tiktok_dm.pose.estimator import ESTIMATORS, Estimator, Region, get_estimator
+from tiktok_dm.pose.base import Estimator, Region
+from tiktok_dm.pose.registry import ESTIMATORS, get_estimator
 from tiktok_dm.pose.skeletons import BLAZEPOSE_33, to_body_25
 from tiktok_dm.pose.tracking import estimate_poses
 
@@ -47,7 +48,7 @@ def test_it_names_its_weights_and_keeps_the_contract(estimator: Estimator) -> No
 
 def test_neither_mediapipe_nor_opencv_is_imported() -> None:
     code = (
-        "import sys, numpy as np; from tiktok_dm.pose.estimator import get_estimator as g\n"
+        "import sys, numpy as np; from tiktok_dm.pose.base import get_estimator as g\n"
         "g('mediapipe').detect([np.zeros((64, 64, 3), np.uint8)])\n"
         "print([m for m in ('mediapipe', 'cv2', 'torch', 'tensorflow') if m in sys.modules])"
     )

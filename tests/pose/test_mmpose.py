@@ -21,9 +21,10 @@ from random_models import need, pictures, regions, write_detector, write_rtmpose
 from tiktok_dm.errors import UserError
 from tiktok_dm.media import read_frames
 from tiktok_dm.pose import mmpose
+from tiktok_dm.pose.base import Estimator, Options, Region
 from tiktok_dm.pose.crops import boxes_of, centres_and_scales, cut, grid_opencv, upload
-from tiktok_dm.pose.estimator import Estimator, Options, Region, get_estimator
 from tiktok_dm.pose.mmpose import MODELS, RTMPose, build, configuration, read_checkpoint, stand_ins
+from tiktok_dm.pose.registry import get_estimator
 from tiktok_dm.pose.skeletons import HALPE_26
 from tiktok_dm.pose.tracking import estimate_poses
 

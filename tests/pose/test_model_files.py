@@ -18,9 +18,9 @@ import pytest
 
 from tiktok_dm.errors import UserError
 from tiktok_dm.pose import model_files
-from tiktok_dm.pose.estimator import get_estimator, portable_request
 from tiktok_dm.pose.mediapipe import BlazePose
 from tiktok_dm.pose.model_files import DETECTOR, FILES, LANDMARKER
+from tiktok_dm.pose.registry import get_estimator, portable_request
 
 WHEEL = "mediapipe-0.10.21-cp312-cp312-manylinux_2_28_x86_64.whl"
 

@@ -8,7 +8,8 @@ import pytest
 
 from tiktok_dm.errors import UserError
 from tiktok_dm.pose import install_mmpose
-from tiktok_dm.pose.estimator import Options, get_estimator, parse_request, portable_request
+from tiktok_dm.pose.base import Options
+from tiktok_dm.pose.registry import get_estimator, parse_request, portable_request
 
 
 def test_a_name_alone_has_no_options() -> None:

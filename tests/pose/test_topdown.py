@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tiktok_dm.errors import UserError
+from tiktok_dm.pose.base import Estimator, Options, Region
 from tiktok_dm.pose.crops import Pictures
-from tiktok_dm.pose.estimator import Estimator, Options, Region
 from tiktok_dm.pose.skeletons import COCO_17
 from tiktok_dm.pose.topdown import TopDown, choose_device, presence, square_enough
 from tiktok_dm.pose.tracking import estimate_poses

@@ -7,7 +7,7 @@ import pytest
 from people_factory import Invented, numbered, person
 
 from tiktok_dm.pose.assembly import TrackingParams
-from tiktok_dm.pose.estimator import Estimator
+from tiktok_dm.pose.base import Estimator
 from tiktok_dm.pose.tracking import estimate_poses
 
 BOX = (0, 0, 640, 240)

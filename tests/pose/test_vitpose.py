@@ -11,9 +11,10 @@ from PIL import Image
 from random_models import SIDE, need, pictures, regions, write_detector, write_vitpose
 
 from tiktok_dm.errors import UserError
+from tiktok_dm.pose.base import Estimator
 from tiktok_dm.pose.crops import boxes_of, decode_dark, to_picture, upload
 from tiktok_dm.pose.detectors import RTDetr, model_folder
-from tiktok_dm.pose.estimator import Estimator, get_estimator
+from tiktok_dm.pose.registry import get_estimator
 from tiktok_dm.pose.tracking import estimate_poses
 from tiktok_dm.pose.vitpose import ViTPose
 

@@ -97,7 +97,8 @@ def test_it_is_scored(base: Environment) -> None:
     wrong = base.run("tiktok-dm", "submit", "check", "submissions/clicks/1.0", "--dataset", "demo", code=1)
     assert "Traceback" not in wrong
     base.run("tiktok-dm", "submit", "example", "examples")
-    base.run("tiktok-dm", "leaderboard", "build", "submissions", "--dataset", "demo", "--out", "site")
+    said = base.run("tiktok-dm", "leaderboard", "build", "submissions", "--dataset", "demo", "--out", "site", code=1)
+    assert "8 baselines; 1 refused" in said
     assert (base.work / "site" / "index.html").stat().st_size > 10_000
     click = base.run("tiktok-dm", "metronome-check")
     assert re.search(r"beat_hit_d2m.*1\.000", click)

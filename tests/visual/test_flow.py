@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from tiktok_dm.errors import UserError
-from tiktok_dm.visual.extractor import VisualSource
+from tiktok_dm.visual.base import VisualSource
 from tiktok_dm.visual.flow import bounded, get_flow, luma
 
 SIDE, MARGIN = 96, 16

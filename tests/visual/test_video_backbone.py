@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tiktok_dm.errors import UserError
-from tiktok_dm.visual.extractor import VisualSource, get_extractor
+from tiktok_dm.visual.base import VisualSource
+from tiktok_dm.visual.registry import get_extractor
 from tiktok_dm.visual.video_backbone import picture_indices
 
 SIDE = 40

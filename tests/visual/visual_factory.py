@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tiktok_dm.visual.extractor import VisualSource, Window
+from tiktok_dm.visual.base import VisualSource, Window
 from tiktok_dm.visual.i3d import I3D
 
 

@@ -137,7 +137,7 @@ def measure(audio: Audio, embedder: Any = None) -> ClipFeatures:
 
     Args:
         audio: see `Audio`.
-        embedder: with `embed(audio, sample_rate) -> rows` (`tiktok_dm.benchmark.embedders`), or None.
+        embedder: with `embed(audio, sample_rate) -> rows` (`tiktok_dm.benchmark.embedder_base`), or None.
     """
     try:
         sound = read_sound(audio)

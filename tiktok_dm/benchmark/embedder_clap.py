@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tiktok_dm.benchmark.embedders import at_rate, version_of, windows
+from tiktok_dm.benchmark.embedder_base import at_rate, version_of, windows
 from tiktok_dm.errors import UserError
 
 _WINDOW_S = 10
@@ -57,7 +57,7 @@ class CLAPEmbedder:
         self.version = version_of(1, {"window_s": _WINDOW_S}, weights)
 
     def embed(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
-        """See `tiktok_dm.benchmark.embedders.Embedder.embed`."""
+        """See `tiktok_dm.benchmark.embedder_base.Embedder.embed`."""
         import torch
 
         sound = at_rate(audio, sample_rate, self.sample_rate)

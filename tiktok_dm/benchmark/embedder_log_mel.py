@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tiktok_dm.benchmark.embedders import at_rate, version_of, windows
+from tiktok_dm.benchmark.embedder_base import at_rate, version_of, windows
 
 _VERSION = 1
 _PARAMETERS = {
@@ -63,7 +63,7 @@ class LogMelEmbedder:
         self.version = version_of(_VERSION, _PARAMETERS)
 
     def embed(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
-        """See `tiktok_dm.benchmark.embedders.Embedder.embed`."""
+        """See `tiktok_dm.benchmark.embedder_base.Embedder.embed`."""
         sound = at_rate(audio, sample_rate, _RATE).astype(np.float64)
         rms = np.sqrt(np.mean(sound**2))
         if rms > 10 ** (_PARAMETERS["silence_dbfs"] / 20):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tiktok_dm.benchmark.embedders import at_rate, fill, load_state, version_of, windows
+from tiktok_dm.benchmark.embedder_base import at_rate, fill, load_state, version_of, windows
 
 RATE, N_FFT, HOP, BANDS, MEL_LOW, MEL_HIGH, AMIN = 32_000, 1024, 320, 64, 50.0, 14_000.0, 1e-10
 _WINDOW_S = 10
@@ -99,7 +99,7 @@ class PANNsEmbedder:
 
     @torch.no_grad()
     def embed(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
-        """See `tiktok_dm.benchmark.embedders.Embedder.embed`."""
+        """See `tiktok_dm.benchmark.embedder_base.Embedder.embed`."""
         sound = at_rate(audio, sample_rate, RATE)
         sound = np.pad(sound, (0, max(0, _LEAST_SAMPLES - len(sound))))
         rows = []

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tiktok_dm.benchmark.embedders import at_rate, fill, load_state, version_of
+from tiktok_dm.benchmark.embedder_base import at_rate, fill, load_state, version_of
 
 RATE, STFT_WINDOW, STFT_HOP, N_FFT = 16_000, 400, 160, 512
 BANDS, MEL_LOW, MEL_HIGH, LOG_OFFSET = 64, 125.0, 7500.0, 0.01
@@ -95,7 +95,7 @@ class VGGishEmbedder:
 
     @torch.no_grad()
     def embed(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
-        """See `tiktok_dm.benchmark.embedders.Embedder.embed`."""
+        """See `tiktok_dm.benchmark.embedder_base.Embedder.embed`."""
         sound = at_rate(audio, sample_rate, RATE)
         # A patch's last frame reaches 15 ms into the next patch.
         sound = np.pad(sound, (0, max(0, _PATCH_SAMPLES - len(sound))))

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from tiktok_dm.benchmark.embedders import Embedder, clip_point
+from tiktok_dm.benchmark.embedder_base import Embedder, clip_point
 from tiktok_dm.errors import UserError
 
 

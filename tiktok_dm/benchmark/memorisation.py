@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tiktok_dm.benchmark.embedders import Embedder
+from tiktok_dm.benchmark.embedder_base import Embedder
 from tiktok_dm.benchmark.fingerprint import FOUND, Index, fingerprint
 from tiktok_dm.errors import UserError
 
@@ -51,7 +51,7 @@ class TrainingMusic:
 
     Args:
         training: clips with unique ids.
-        embedder: see `tiktok_dm.benchmark.embedders`.
+        embedder: see `tiktok_dm.benchmark.embedder_base`.
 
     Raises:
         UserError: no clip, or an id twice.

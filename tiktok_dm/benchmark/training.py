@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tiktok_dm.benchmark.embedders import Embedder, clip_point, get_embedder
+from tiktok_dm.benchmark.embedder_base import Embedder, clip_point
+from tiktok_dm.benchmark.embedders import get_embedder
 from tiktok_dm.benchmark.fingerprint import FOUND
 from tiktok_dm.benchmark.genre import CentroidClassifier, GenreClassifier, agreement, fit_centroids
 from tiktok_dm.benchmark.memorisation import Sound, TrainingMusic

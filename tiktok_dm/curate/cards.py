@@ -115,7 +115,7 @@ def _people(scan: Scan, first: int, last: int, shape: tuple[int, ...]) -> tuple[
 
 def _look_at(still: NDArray[np.uint8], view: tuple[int, int, int, int], where: NDArray[np.bool_]) -> float:
     """Best score in a part (x, y, width, height) of a still; regions of people are marked in `where`."""
-    from tiktok_dm.pose.estimator import get_estimator
+    from tiktok_dm.pose.registry import get_estimator
 
     x, y, w, h = view
     height, width = still.shape[:2]

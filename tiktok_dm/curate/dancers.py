@@ -18,7 +18,7 @@ from tiktok_dm.pipeline.store import Store, content_key
 from tiktok_dm.schema import MAX_DANCERS, POSE_FPS
 
 if TYPE_CHECKING:
-    from tiktok_dm.pose.estimator import Picture
+    from tiktok_dm.pose.base import Picture
 
 STAGE = "dancers"
 VERSION = 1
@@ -35,7 +35,7 @@ class DancersParams:
     """What a count depends on.
 
     Args:
-        estimator: by name, see `tiktok_dm.pose.estimator.ESTIMATORS`.
+        estimator: by name, see `tiktok_dm.pose.registry.ESTIMATORS`.
         together: share of the pictures in which all dancers must be seen at once.
     """
 
@@ -146,7 +146,7 @@ def _poses(video: Path, start_s: float, end_s: float, params: DancersParams) -> 
     from tiktok_dm.content_box import find_content_box
     from tiktok_dm.media.frames import scaled_size
     from tiktok_dm.pose.assembly import TrackingParams
-    from tiktok_dm.pose.estimator import get_estimator
+    from tiktok_dm.pose.registry import get_estimator
     from tiktok_dm.pose.tracking import estimate_poses
 
     probe = media.probe(video)

@@ -34,7 +34,7 @@ from tiktok_dm.curate.review.ids import kept_ids, next_ids
 from tiktok_dm.curate.video_findings import Advance, Expect, VideoFindings, find_in_videos
 from tiktok_dm.errors import MediaError, UserError
 from tiktok_dm.pipeline.acquire import VIDEO_SUFFIXES
-from tiktok_dm.pose.estimator import get_estimator
+from tiktok_dm.pose.registry import get_estimator
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,7 +5,7 @@ against its surroundings, first in frequency, then in time. That takes level, eq
 the pattern of partials and onsets, in which every frame counts the same. A copy that is played faster is the same
 picture, narrower; one that is pitched higher is the same picture, moved up: so every speed and pitch is compared
 without touching the sound again. For finding recordings again (`songs`). Not for hearing whether two performances are
-of one composition, nor for likeness of style (`tiktok_dm.benchmark.embedders`).
+of one composition, nor for likeness of style (`tiktok_dm.benchmark.embedder_base`).
 """
 
 from __future__ import annotations

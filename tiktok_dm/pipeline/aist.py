@@ -47,7 +47,7 @@ from tiktok_dm.pipeline.segment_set import (
 from tiktok_dm.pipeline.shards import ShardWriter, SplitInfo
 from tiktok_dm.pipeline.store import Store, content_key
 from tiktok_dm.pipeline.visual import VisualParams
-from tiktok_dm.visual.extractor import VisualSource
+from tiktok_dm.visual.base import VisualSource
 
 VERSION = 2  # of what this module writes
 NAME = "aist-plusplus"

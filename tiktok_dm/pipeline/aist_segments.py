@@ -10,7 +10,7 @@ What is known of the arrays that the paper's authors trained on, and what is ass
   AIST's own is assumed (`aist_layout.GENRES`), and `AistOptions.genres` takes another. A model that is trained here
   learns any order; a released checkpoint knows one.
 - Visual features are 2,048 numbers a segment, by shape 1,024 of RGB and 1,024 of flow, I3D. At which rate and on which
-  part of the picture is not known: here as everywhere in this package (`tiktok_dm.visual.extractor`).
+  part of the picture is not known: here as everywhere in this package (`tiktok_dm.visual.base`).
 
 Not for reading AIST++'s files (`aist_layout`, `aist_media`), nor for clips (`aist_clips`).
 """

@@ -1,7 +1,7 @@
 """Visual features of AIST++'s segments: each dance's camera video through an extractor, once.
 
 The windows are the published two seconds, 120 pictures of the video's 60 a second; an extractor takes 30 a second
-(`tiktok_dm.visual.extractor`), so every second one of them, and the middle square of the whole picture: AIST's studio
+(`tiktok_dm.visual.base`), so every second one of them, and the middle square of the whole picture: AIST's studio
 has no decoration around it. A dance's windows go through the network by themselves, never mixed with another's. Not
 for what an extractor is, nor for clips of compilations: that is `visual`.
 """
@@ -23,7 +23,7 @@ from tiktok_dm.pipeline.store import Store, content_key
 from tiktok_dm.pipeline.visual import SegmentReader, VisualParams, extractor_of, visual
 from tiktok_dm.pose.streaming import prefetch
 from tiktok_dm.schema import POSE_FPS, SEGMENT_S
-from tiktok_dm.visual.extractor import WINDOW_PICTURES, Extractor, VisualSource, squared
+from tiktok_dm.visual.base import WINDOW_PICTURES, Extractor, VisualSource, squared
 
 VERSION = 1  # of what this module writes
 STAGE = "aist_visual"

@@ -25,7 +25,7 @@ from tiktok_dm.pipeline.plan import Parameters, Plan, make_plan, parse_only
 from tiktok_dm.pipeline.progress import BuildProgress
 from tiktok_dm.pipeline.store import Store, canonical_json
 from tiktok_dm.synthetic import DemoParams
-from tiktok_dm.visual.extractor import VisualSource
+from tiktok_dm.visual.base import VisualSource
 
 PLAN, LOCK, LEDGER, TOMBSTONES = "plan.jsonl", "lock.json", "ledger.jsonl", "tombstones.jsonl"
 _FINISHED = "finished.json"

@@ -116,9 +116,9 @@ def build(
     from tiktok_dm.pipeline.poses import PosesParams
     from tiktok_dm.pipeline.segment import SegmentParams
     from tiktok_dm.pipeline.visual import VisualParams, extractor_of
-    from tiktok_dm.pose.estimator import get_estimator
+    from tiktok_dm.pose.registry import get_estimator
     from tiktok_dm.synthetic import DemoParams
-    from tiktok_dm.visual.extractor import VisualSource
+    from tiktok_dm.visual.base import VisualSource
 
     if out is None:
         raise UserError("say where the dataset goes: --out FOLDER")

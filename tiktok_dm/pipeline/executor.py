@@ -141,16 +141,18 @@ class LocalExecutor(Closing):
         task.chances -= 1
         try:
             running = pool.submit(call, task.function, task.args)
-        except BrokenProcessPool as error:  # it was killed while idle; that was not this task's doing
+        except BrokenProcessPool:  # it was killed while idle; that was not this task's doing
             task.chances += 1
-            self._died(slot, task, error)
+            self._died(slot, task)
             return
         running.add_done_callback(lambda done: self._done(slot, task, done))
 
     def _done(self, slot: int, task: Task, done: Future) -> None:
         error = None if done.cancelled() else done.exception()
         if isinstance(error, BrokenProcessPool):
-            self._died(slot, task, error)
+            # From Python 3.12 on a pool tells of its end while it holds a lock, which shutting it down, or forgetting
+            # it, wants too: not from within this call.
+            threading.Thread(target=self._died, args=(slot, task), daemon=True).start()
             return
         # The future last: who waits for it may ask for the next task at once.
         with self._lock:
@@ -163,7 +165,7 @@ class LocalExecutor(Closing):
         else:
             task.finish(done.result())
 
-    def _died(self, slot: int, task: Task, error: BaseException) -> None:
+    def _died(self, slot: int, task: Task) -> None:
         with self._lock:
             pool, self._pools[slot] = self._pools[slot], None
             again = task.chances > 0 and not self._closed

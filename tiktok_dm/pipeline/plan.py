@@ -55,7 +55,7 @@ class Parameters:
     def published(self) -> Parameters:
         """The same without what is true of one machine alone (its device, where its weights lie): what keys, plan and
         lock hold. The weights themselves are told by their checksum."""
-        from tiktok_dm.pose.estimator import portable_request
+        from tiktok_dm.pose.registry import portable_request
 
         request = portable_request(self.poses.estimator)
         return self if request == self.poses.estimator else replace(self, poses=replace(self.poses, estimator=request))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from tiktok_dm import media
 from tiktok_dm.errors import Filtered
 from tiktok_dm.pose.assembly import TrackingParams
-from tiktok_dm.pose.estimator import Picture, get_estimator
+from tiktok_dm.pose.base import Picture
+from tiktok_dm.pose.registry import get_estimator
 from tiktok_dm.pose.streaming import Clip, estimate_clips
 
 VERSION = 1
@@ -30,7 +31,7 @@ class PosesParams:
     """What a build may choose; see `tiktok_dm.pose.tracking.TrackingParams` for the tracker's part.
 
     Args:
-        estimator: by name, see `tiktok_dm.pose.estimator.ESTIMATORS`.
+        estimator: by name, see `tiktok_dm.pose.registry.ESTIMATORS`.
         fps: of the grid on which poses live.
         max_dancers: at most so many dancers are kept, largest first.
         min_confidence: joints below this are missing (zeros).

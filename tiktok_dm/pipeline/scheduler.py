@@ -24,7 +24,7 @@ from tiktok_dm.pipeline.ledger import Entry, Ledger, entry_for
 from tiktok_dm.pipeline.plan import Plan, PlannedClip, PlannedSource
 from tiktok_dm.pipeline.progress import BuildProgress
 from tiktok_dm.pipeline.store import Store, content_key
-from tiktok_dm.visual.extractor import VisualSource
+from tiktok_dm.visual.base import VisualSource
 
 # A task's place in the queue. Cuts first, since everything waits for them; then poses, the long ones first, and visual
 # features where the poses' tasks did not bring them along; then music, whose tasks are short and fill the workers' last

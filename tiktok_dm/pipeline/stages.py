@@ -14,7 +14,7 @@ from tiktok_dm.pipeline import music, poses, segment, visual
 from tiktok_dm.pipeline.plan import Parameters, PlannedClip
 from tiktok_dm.pipeline.store import Store, content_key
 from tiktok_dm.pose.streaming import Clip
-from tiktok_dm.visual.extractor import VisualSource
+from tiktok_dm.visual.base import VisualSource
 
 # A verdict of a stage that is as lasting as an output: kept under the stage's key in the record's place.
 FILTERED = "filtered"
@@ -28,7 +28,7 @@ def segment_key(clip: PlannedClip, source_sha256: str, parameters: Parameters) -
 
 def poses_key(segment_record: Mapping[str, Any], parameters: Parameters) -> str:
     """Key of a clip's poses: its picture, where to look, the estimator and its parameters."""
-    from tiktok_dm.pose.estimator import get_estimator
+    from tiktok_dm.pose.registry import get_estimator
 
     estimator = get_estimator(parameters.poses.estimator)
     inputs = {

@@ -19,15 +19,8 @@ from numpy.typing import NDArray
 from tiktok_dm import media
 from tiktok_dm.errors import MediaError, UserError
 from tiktok_dm.schema import POSE_FPS, whole_segments
-from tiktok_dm.visual.extractor import (
-    SIZE,
-    WINDOW_PICTURES,
-    Extractor,
-    VisualSource,
-    Window,
-    get_extractor,
-    squared,
-)
+from tiktok_dm.visual.base import SIZE, WINDOW_PICTURES, Extractor, VisualSource, Window, squared
+from tiktok_dm.visual.registry import get_extractor
 
 VERSION = 1
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from tiktok_dm.pose.estimator import Region
+from tiktok_dm.pose.base import Region
 from tiktok_dm.pose.skeletons import BODY_25, Pose
 
 _JOINTS = len(BODY_25.joints)

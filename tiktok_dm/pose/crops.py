@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tiktok_dm.pose.estimator import Picture, Region
+from tiktok_dm.pose.base import Picture, Region
 
 STEPS_32 = 32
 CONTINUOUS = 0

@@ -24,7 +24,7 @@ from PIL import Image
 
 from tiktok_dm.errors import UserError
 from tiktok_dm.pose import model_files
-from tiktok_dm.pose.estimator import Detection, Estimates, Options, Picture, Region
+from tiktok_dm.pose.base import Detection, Estimates, Options, Picture, Region
 from tiktok_dm.pose.skeletons import BLAZEPOSE_33
 
 _DETECTOR_SIZE = 224

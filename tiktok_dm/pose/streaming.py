@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiktok_dm.pose.assembly import TrackingParams
-from tiktok_dm.pose.estimator import Estimator, Picture
+from tiktok_dm.pose.base import Estimator, Picture
 from tiktok_dm.pose.tracking import Observation, Tracker, estimate_poses, look_at_all, poses_of_tracks
 
 T = TypeVar("T")

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from tiktok_dm.errors import UserError
 from tiktok_dm.machine import find_device
+from tiktok_dm.pose.base import Detection, Estimates, Options, Picture, Region
 from tiktok_dm.pose.crops import Pictures, boxes_of, upload
 from tiktok_dm.pose.detectors import PersonDetector
-from tiktok_dm.pose.estimator import Detection, Estimates, Options, Picture, Region
 from tiktok_dm.pose.skeletons import Skeleton
 
 # Joints from this confidence on are drawn by mmpose and say where to look next.

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiktok_dm.pose.assembly import SHORTEST_PIECE, Track, TrackingParams, assemble, pose_distance
-from tiktok_dm.pose.estimator import Detection, Estimator, Picture, Region
+from tiktok_dm.pose.base import Detection, Estimator, Picture, Region
 from tiktok_dm.pose.skeletons import Pose, to_body_25
 
 T = TypeVar("T")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import UserError
+from tiktok_dm.pose.base import Options
 from tiktok_dm.pose.crops import (
     Pictures,
     centres_and_scales,
@@ -28,7 +29,6 @@ from tiktok_dm.pose.crops import (
     to_picture,
 )
 from tiktok_dm.pose.detectors import RT_DETR, RTDetr, model_folder
-from tiktok_dm.pose.estimator import Options
 from tiktok_dm.pose.skeletons import COCO_17
 from tiktok_dm.pose.topdown import TopDown, choose_device
 

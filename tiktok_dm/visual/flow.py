@@ -20,7 +20,7 @@ from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import UserError
 from tiktok_dm.machine import find_device
 from tiktok_dm.schema import nearest_name
-from tiktok_dm.visual.extractor import VisualSource, Window
+from tiktok_dm.visual.base import VisualSource, Window
 
 BOUND_PX = 20.0  # larger displacements count as this, as in I3D's training
 

@@ -18,7 +18,7 @@ from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import UserError
 from tiktok_dm.machine import find_device
 from tiktok_dm.schema import POSE_FPS
-from tiktok_dm.visual.extractor import SIZE, VisualSource, Window, middle
+from tiktok_dm.visual.base import SIZE, VisualSource, Window, middle
 from tiktok_dm.visual.flow import bounded, get_flow
 
 RGB_FILE, FLOW_FILE = "rgb_imagenet.pt", "flow_imagenet.pt"

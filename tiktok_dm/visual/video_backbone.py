@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import UserError
 from tiktok_dm.machine import find_device
-from tiktok_dm.visual.extractor import SIZE, WINDOW_PICTURES, VisualSource, Window, middle
+from tiktok_dm.visual.base import SIZE, WINDOW_PICTURES, VisualSource, Window, middle
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"

@@ -20,8 +20,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from d2m_model.config import ModelConfig
-from d2m_model.layers import Conv, Row, Stack, build
-from d2m_model.residual import PAPER_DILATIONS, RELEASED_DILATIONS
+from d2m_model.networks.layers import Conv, Row, Stack, build
+from d2m_model.networks.residual import PAPER_DILATIONS, RELEASED_DILATIONS
 from tiktok_dm.errors import UserError
 
 _PAPER_STACK = Stack(PAPER_DILATIONS)

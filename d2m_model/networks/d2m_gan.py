@@ -20,10 +20,11 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from d2m_model.config import ModelConfig
-from d2m_model.discriminator import MultiScaleDiscriminator
-from d2m_model.generator import Generator
-from d2m_model.layers import initialise
-from d2m_model.motion_encoder import MotionEncoder
+from d2m_model.model_folder import find_checkpoint, read_into, write_model
+from d2m_model.networks.discriminator import MultiScaleDiscriminator
+from d2m_model.networks.generator import Generator
+from d2m_model.networks.layers import initialise
+from d2m_model.networks.motion_encoder import MotionEncoder
 from tiktok_dm.errors import UserError
 
 LEAST_SPREAD = 0.02
@@ -134,9 +135,7 @@ class D2MGAN(
         return MultiScaleDiscriminator(self.config.preset, self.config.width, self.config.output_scale)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        from d2m_model.checkpoint import write_model
-
-        write_model(self, save_directory)
+        write_model(self, self.config, save_directory)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> D2MGAN:
@@ -149,6 +148,4 @@ class D2MGAN(
         Raises:
             UserError: no such folder or id, or a folder that is not a checkpoint of this model.
         """
-        from d2m_model.checkpoint import find_checkpoint, read_model
-
-        return read_model(find_checkpoint(pretrained_model_name_or_path, **options))
+        return read_into(cls, find_checkpoint(pretrained_model_name_or_path, **options))

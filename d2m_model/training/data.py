@@ -24,7 +24,7 @@ from d2m_model.codec.files import fingerprint
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import SEGMENT_SAMPLES, ModelConfig
 from d2m_model.motion import check_motion, to_units
-from d2m_model.step import Batch
+from d2m_model.training.step import Batch
 from tiktok_dm.errors import UserError
 
 VERSION = 2  # of the cached numbers

@@ -22,15 +22,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from d2m_model.checkpoint import find_checkpoint, read_model
+from d2m_model.checkpoint import read_model
 from d2m_model.codec.interface import Codec, freeze
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import ModelConfig
-from d2m_model.d2m_gan import D2MGAN
-from d2m_model.dance import Dance, dance_from_poses, dance_from_video
-from d2m_model.model_codec import check_fit, open_codec_of
-from d2m_model.residual import fold_weight_norm
-from d2m_model.windows import (
+from d2m_model.model_folder import find_checkpoint
+from d2m_model.networks.d2m_gan import D2MGAN
+from d2m_model.networks.residual import fold_weight_norm
+from d2m_model.sampling.dance import Dance, dance_from_poses, dance_from_video
+from d2m_model.sampling.model_codec import check_fit, open_codec_of
+from d2m_model.sampling.windows import (
     DEFAULT_OVERLAP,
     WindowPlan,
     check_overlap,

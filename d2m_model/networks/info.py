@@ -9,7 +9,7 @@ from torch import nn
 
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import LEVELS, SAMPLE_RATE, ModelConfig
-from d2m_model.d2m_gan import D2MGAN
+from d2m_model.networks.d2m_gan import D2MGAN
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor, nn
 
 from d2m_model.config import ModelConfig
-from d2m_model.layers import Conv, Reflect, Row, Stack, build
-from d2m_model.residual import PAPER_DILATIONS, RELEASED_DILATIONS
+from d2m_model.networks.layers import Conv, Reflect, Row, Stack, build
+from d2m_model.networks.residual import PAPER_DILATIONS, RELEASED_DILATIONS
 from tiktok_dm.errors import UserError
 
 

@@ -1,4 +1,4 @@
-"""The contract that every extractor of visual features keeps, and how a build asks for one.
+"""The contract that every extractor of visual features keeps.
 
 An extractor turns windows of pictures into one vector a window. A window is what is on screen during one 2-s segment at
 `schema.POSE_FPS` pictures a second, so that its pictures are those that the segment's poses were found in; each picture
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiktok_dm.errors import UserError
-from tiktok_dm.schema import SEGMENT_POSES, nearest_name
+from tiktok_dm.schema import SEGMENT_POSES
 
 Window = NDArray[np.uint8]
 """(`WINDOW_PICTURES`, side, side, 3) RGB."""
@@ -90,36 +89,6 @@ class VisualSource:
                 raise UserError(f"there are no weights at {path}: give --visual-weights a folder or files that exist")
             files += sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
         return files
-
-
-def get_extractor(name: str, flow: str, size: int, source: VisualSource) -> Extractor:
-    """The extractor of that name; one instance a process for the same weights.
-
-    Args:
-        name: `i3d`, or the hub id of a video model (`MCG-NJU/videomae-base`).
-        flow: of `tiktok_dm.visual.flow.FLOWS`, for extractors that look at optical flow.
-        size: px of the square that I3D looks at; hub models have their own.
-        source: weights and device.
-
-    Raises:
-        UserError: no such extractor or flow (the nearest name is offered), or no weights.
-    """
-    return _extractor(name, flow, size, source, str(source.state()))
-
-
-@cache
-def _extractor(name: str, flow: str, size: int, source: VisualSource, state: str) -> Extractor:
-    if "/" in name:
-        from tiktok_dm.visual.video_backbone import VideoBackbone
-
-        return VideoBackbone(name, source)
-    if name != "i3d":
-        near = nearest_name(name, ["i3d"])
-        hint = f"did you mean '{near}'?" if near else "give i3d, or a video model's hub id such as facebook/NAME."
-        raise UserError(f"There is no extractor of visual features called '{name}': {hint}")
-    from tiktok_dm.visual.two_stream import TwoStreamI3D
-
-    return TwoStreamI3D(source, flow, size)
 
 
 def squared(picture: NDArray[np.uint8], box: tuple[int, int, int, int], side: int) -> NDArray[np.uint8]:

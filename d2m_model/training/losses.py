@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from d2m_model.codec.interface import Codec, Quantised, straight_through
 from d2m_model.config import PRESETS, one_of
-from d2m_model.mel import LogMel
+from d2m_model.training.mel import LogMel
 from tiktok_dm.errors import UserError
 
 WEIGHTS: dict[str, float] = {

@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from d2m_model.convolution import Conv1d, ReflectionPad1d
-from d2m_model.residual import LEAKY_SLOPE, ResidualBlock, WeightNormConv1d
+from d2m_model.networks.convolution import Conv1d, ReflectionPad1d
+from d2m_model.networks.residual import LEAKY_SLOPE, ResidualBlock, WeightNormConv1d
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from d2m_model.codec.files import CONFIG_FILE, WEIGHTS_FILE, fingerprint, open_c
 from d2m_model.codec.interface import Codec
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import LEVELS, ModelConfig
-from d2m_model.run_folder import TRAINING_FILE
+from d2m_model.training.run_folder import TRAINING_FILE
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import SEGMENT_S
 

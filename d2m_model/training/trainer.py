@@ -21,15 +21,16 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from d2m_model.adversarial import AdversarialLoss
 from d2m_model.codec.files import fingerprint, open_codec
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import LEVELS
-from d2m_model.d2m_gan import D2MGAN
-from d2m_model.data import Segments, TrainingBatches, dataset_fingerprint, hold_out, load_segments, splits_of
-from d2m_model.losses import AUDIO_LOSSES, ReconstructionLosses, weighted_total
-from d2m_model.mel import LogMel
-from d2m_model.run_folder import (
+from d2m_model.networks.d2m_gan import D2MGAN
+from d2m_model.training.adversarial import AdversarialLoss
+from d2m_model.training.config import TrainingConfig, difference, plain_config
+from d2m_model.training.data import Segments, TrainingBatches, dataset_fingerprint, hold_out, load_segments, splits_of
+from d2m_model.training.losses import AUDIO_LOSSES, ReconstructionLosses, weighted_total
+from d2m_model.training.mel import LogMel
+from d2m_model.training.run_folder import (
     LOSSES_FILE,
     Record,
     last_checkpoint,
@@ -37,9 +38,8 @@ from d2m_model.run_folder import (
     read_training,
     write_checkpoint,
 )
-from d2m_model.schedule import rate
-from d2m_model.step import TrainingStep, gradient_norm
-from d2m_model.training_config import TrainingConfig, difference, plain_config
+from d2m_model.training.schedule import rate
+from d2m_model.training.step import TrainingStep, gradient_norm
 from tiktok_dm.errors import UserError
 
 Progress = Callable[[int, Mapping[str, float]], None]
@@ -337,7 +337,7 @@ class Trainer:
 
     @torch.no_grad()
     def _render(self) -> None:
-        from d2m_model.previews import render
+        from d2m_model.training.previews import render
 
         rows = self.data.validation
         chosen = rows[np.linspace(0, len(rows) - 1, min(self.config.samples, len(rows))).round().astype(int)]

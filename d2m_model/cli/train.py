@@ -16,8 +16,8 @@ def train(
     settings: Annotated[list[str] | None, typer.Argument(help="key=value on top of it (losses.mel=0).")] = None,
 ) -> None:
     """Train D2M-GAN, or go on with the run that is in the configuration's folder."""
-    from d2m_model.training import train as run_training
-    from d2m_model.training_config import read_training_config
+    from d2m_model.training.config import read_training_config
+    from d2m_model.training.trainer import train as run_training
 
     chosen = read_training_config(config, settings or ())
     shown = TrainingProgress(chosen.steps)
@@ -34,7 +34,7 @@ def plot(
     out: Annotated[Path | None, typer.Option(help="Picture to write; RUN/losses.png if left.")] = None,
 ) -> None:
     """Draw every loss of a run against its steps."""
-    from d2m_model.plot import plot as draw
+    from d2m_model.training.plot import plot as draw
 
     typer.echo(draw(run, out or run / "losses.png"))
 

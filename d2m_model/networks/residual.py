@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from d2m_model.convolution import Conv1d, ReflectionPad1d, convolve, on_rows
+from d2m_model.networks.convolution import Conv1d, ReflectionPad1d, convolve, on_rows
 
 LEAKY_SLOPE = 0.2
 

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from d2m_model.config import PRESETS, one_of
-from d2m_model.layers import initialise, scaled
-from d2m_model.residual import LEAKY_SLOPE, WeightNormConv1d
+from d2m_model.networks.layers import initialise, scaled
+from d2m_model.networks.residual import LEAKY_SLOPE, WeightNormConv1d
 from tiktok_dm.errors import UserError
 
 N_SCALES = 3

@@ -95,14 +95,14 @@ def dance_from_video(path: str | Path, *, dancer: int = 0, estimator: str = "med
     Args:
         path: of the video.
         dancer: which one, from 0 by mean visible area.
-        estimator: name, see `tiktok_dm.pose.estimator.ESTIMATORS`.
+        estimator: name, see `tiktok_dm.pose.registry.ESTIMATORS`.
 
     Raises:
         UserError: nobody is seen, or no such dancer.
         MediaError: not a video that can be read, or one without pictures.
     """
     from tiktok_dm.content_box import find_content_box
-    from tiktok_dm.pose.estimator import get_estimator
+    from tiktok_dm.pose.registry import get_estimator
     from tiktok_dm.pose.tracking import estimate_poses
 
     path = Path(path)

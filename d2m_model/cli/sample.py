@@ -14,8 +14,8 @@ import typer
 from tiktok_dm.errors import UserError
 
 if TYPE_CHECKING:
-    from d2m_model.dance import Dance
-    from d2m_model.sampling import DanceToMusic, Music
+    from d2m_model.sampling.dance import Dance
+    from d2m_model.sampling.sampler import DanceToMusic, Music
 
 RECORD = "samples.json"
 
@@ -41,10 +41,10 @@ def sample(
     """Make music for dance videos: NAME.wav, and NAME.mp4 with the video's own pictures."""
     import torch
 
-    from d2m_model.dance import has_clips
     from d2m_model.motion import N_JOINTS
-    from d2m_model.music_file import check_loudness
-    from d2m_model.sampling import DanceToMusic
+    from d2m_model.sampling.dance import has_clips
+    from d2m_model.sampling.music_file import check_loudness
+    from d2m_model.sampling.sampler import DanceToMusic
 
     folders = [path for path in inputs if path.is_dir()]
     if folders and len(inputs) > 1:
@@ -73,14 +73,14 @@ Loader = Callable[[], "Dance"]
 
 
 def _dances_of_videos(paths: list[Path], dancer: int) -> Iterator[tuple[str, Loader]]:
-    from d2m_model.dance import dance_from_video
+    from d2m_model.sampling.dance import dance_from_video
 
     for path in paths:
         yield path.stem, partial(dance_from_video, path, dancer=dancer)
 
 
 def _dances_of_clips(folder: Path, split: str, dancer: int, visual: bool) -> Iterator[tuple[str, Loader]]:
-    from d2m_model.dance import clip_name, dance_from_clip, read_clips, read_visual
+    from d2m_model.sampling.dance import clip_name, dance_from_clip, read_clips, read_visual
 
     seen = read_visual(folder, split) if visual else {}
     for row in read_clips(folder, split):
@@ -89,7 +89,7 @@ def _dances_of_clips(folder: Path, split: str, dancer: int, visual: bool) -> Ite
 
 def _dances_of_segments(folder: Path, split: str) -> Iterator[tuple[str, Loader]]:
     """Each segment by itself, named by its id: where there are no clips, or none with the model's skeleton."""
-    from d2m_model.dance import dance_from_segment, read_segments
+    from d2m_model.sampling.dance import dance_from_segment, read_segments
 
     for row in read_segments(folder, split):
         yield str(row["segment_id"]), partial(dance_from_segment, row)
@@ -159,7 +159,7 @@ class _Job:
 
     def check_name(self, name: str) -> None:
         """Raise `UserError` if the files of that name cannot be written, before any work is done for them."""
-        from d2m_model.music_file import check_free
+        from d2m_model.sampling.music_file import check_free
 
         if name in self.names:
             raise UserError(f"another input is called {name} too; rename one of them, or sample it into another folder")
@@ -189,7 +189,7 @@ class _Job:
         self.write_records()
 
     def write(self, dance: Dance, music: Music, factor: float) -> None:
-        from d2m_model.music_file import denoise, metadata, set_loudness, write_film, write_wav
+        from d2m_model.sampling.music_file import denoise, metadata, set_loudness, write_film, write_wav
 
         config = self.maker.config
         texts = metadata(music.licence, dance.source, f"D2M-GAN ({config.preset}, {config.level} level)")

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from d2m_model.discriminator import Maps, features, scores
-from d2m_model.losses import feature_matching, hinge_discriminator, hinge_generator
+from d2m_model.networks.discriminator import Maps, features, scores
+from d2m_model.training.losses import feature_matching, hinge_discriminator, hinge_generator
 from tiktok_dm.errors import UserError
 
 LEARNING_RATE = 1e-4

@@ -10,7 +10,7 @@ from typing import Any
 
 from d2m_model.config import ModelConfig, from_mapping, one_of
 from d2m_model.configs import find, read_yaml
-from d2m_model.losses import WEIGHTS, check_weights
+from d2m_model.training.losses import WEIGHTS, check_weights
 from tiktok_dm.errors import UserError
 
 PRECISIONS = ("32-true", "bf16-mixed")

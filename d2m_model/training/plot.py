@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from d2m_model.losses import WEIGHTS
-from d2m_model.run_folder import LOSSES_FILE, TRAINING_FILE, read_losses, read_training
+from d2m_model.training.losses import WEIGHTS
+from d2m_model.training.run_folder import LOSSES_FILE, TRAINING_FILE, read_losses, read_training
 from tiktok_dm.errors import UserError
 
 _TITLES = {

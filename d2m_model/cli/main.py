@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from d2m_model.codec.cli import app as codec
-from d2m_model.sample_cli import sample
-from d2m_model.train_cli import plot, train
+from d2m_model.cli.codec import app as codec
+from d2m_model.cli.sample import sample
+from d2m_model.cli.train import plot, train
 from tiktok_dm.errors import UserError
 
 app = typer.Typer(help="D2M-GAN: music from dance.", no_args_is_help=True, add_completion=False)
@@ -62,7 +62,7 @@ def info(
 ) -> None:
     """Shapes and parameter counts of each preset and level, for one 2-s window."""
     from d2m_model.config import LEVELS, PRESETS, preset_config
-    from d2m_model.info import describe
+    from d2m_model.networks.info import describe
 
     changes = {} if visual else {"visual_features": 0}
     for chosen_preset in [preset] if preset else PRESETS:

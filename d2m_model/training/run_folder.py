@@ -22,11 +22,11 @@ from typing import Any
 import torch
 
 from d2m_model.atomic import new_folder, recover
-from d2m_model.checkpoint import write_model
 from d2m_model.codec.files import write_codec
 from d2m_model.codec.jukebox import JukeboxVQVAE
-from d2m_model.d2m_gan import D2MGAN
-from d2m_model.training_config import TrainingConfig, plain_config
+from d2m_model.model_folder import write_model
+from d2m_model.networks.d2m_gan import D2MGAN
+from d2m_model.training.config import TrainingConfig, plain_config
 from tiktok_dm.errors import UserError
 
 STATE_FILE = "state.pt"
@@ -50,7 +50,7 @@ def write_checkpoint(
         state: what going on needs; tensors, numbers and words only, so that it opens with `weights_only=True`.
     """
     with new_folder(folder, replace=True) as unfinished:
-        write_model(model, unfinished)
+        write_model(model, model.config, unfinished)
         if not codec.licence:
             write_codec(codec, unfinished)
         text = json.dumps(training, indent=1, sort_keys=True) + "\n"
