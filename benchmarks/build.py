@@ -110,7 +110,7 @@ def measure_parts(annotations: str, media: str, work: str) -> None:
     import av
 
     from tiktok_dm import media as videos
-    from tiktok_dm.content_box import find_content_box
+    from tiktok_dm.media.content_box import find_content_box
     from tiktok_dm.pipeline.segment import SegmentParams
     from tiktok_dm.pose.registry import get_estimator
     from tiktok_dm.pose.tracking import estimate_poses

@@ -32,7 +32,7 @@ def make_inputs(root: Path) -> tuple[Path, Path]:
     import soundfile
 
     from tiktok_dm.benchmark.pairs import read_reference
-    from tiktok_dm.pipeline.demo_segments import SegmentSetParams, write_demo_segments
+    from tiktok_dm.importers.demo_segments import SegmentSetParams, write_demo_segments
     from tiktok_dm.schema import SAMPLE_RATE
 
     params = SegmentSetParams(songs=SONGS, clips=CLIPS, shortest_s=CLIP_S, longest_s=CLIP_S)
@@ -84,7 +84,7 @@ def plain_loop(dataset: Path, system: Path, out: Path) -> None:
         for entry in found:
             entry[1] |= PASSES[part](entry[0])
     options = EvaluateOptions(split="all", config="segments")
-    from tiktok_dm.benchmark.embedders import get_embedder
+    from tiktok_dm.benchmark.embedders.registry import get_embedder
 
     made = get_embedder("log-mel")
     cache = FeatureCache()
@@ -118,7 +118,7 @@ def _windows(sound: Any) -> dict[str, Any]:
 
 def _rows(sound: Any) -> dict[str, Any]:
     from tiktok_dm.benchmark.clip_features import read_sound
-    from tiktok_dm.benchmark.embedders import get_embedder
+    from tiktok_dm.benchmark.embedders.registry import get_embedder
 
     return {"rows": get_embedder("log-mel").embed(read_sound(sound), 22_050)}
 

@@ -1,7 +1,7 @@
 """How many of the 445 released clips `tiktok-dm recover` finds again, against the error rate of the proposals.
 
 Compilations are simulated from the released facts (order, songs, whole segments); see
-`tiktok_dm.curate.recover_simulation`. At rate e, a share e of the cuts is missed (half of these still stand among the
+`tiktok_dm.curate.recover.simulation`. At rate e, a share e of the cuts is missed (half of these still stand among the
 candidates, with a low confidence), as many false ones are added, a share e of the clips has a wrong song, of the cards
 is taken for clips, and e / 2 of the clips are taken for cards. A clip is found when both ends are within half a second.
 
@@ -29,12 +29,13 @@ from typing import Any
 
 import numpy as np
 
-from tiktok_dm.annotations import Annotations
-from tiktok_dm.curate.align import align
-from tiktok_dm.curate.alignment_model import TOLERANCE_S, AlignmentModel
+from tiktok_dm.annotations.released import released_annotations
+from tiktok_dm.annotations.tables import Annotations
 from tiktok_dm.curate.proposals import Proposals
-from tiktok_dm.curate.recover_evidence import evidence, facts
-from tiktok_dm.curate.recover_simulation import (
+from tiktok_dm.curate.recover.alignment import align
+from tiktok_dm.curate.recover.evidence import evidence, facts
+from tiktok_dm.curate.recover.model import TOLERANCE_S, AlignmentModel
+from tiktok_dm.curate.recover.simulation import (
     Damage,
     Extras,
     Stretch,
@@ -43,7 +44,6 @@ from tiktok_dm.curate.recover_simulation import (
     simulate_films,
     simulate_proposals,
 )
-from tiktok_dm.released import released_annotations
 
 RATES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 KINDS = {

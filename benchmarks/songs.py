@@ -153,8 +153,8 @@ class Bed:
     """An index of all clips, and trials against it."""
 
     def __init__(self, clips: dict[str, tuple[str, Sound]]) -> None:
-        from tiktok_dm.curate.song_sketch import sketch
-        from tiktok_dm.curate.songs import SongIndex
+        from tiktok_dm.audio.song_index import SongIndex
+        from tiktok_dm.audio.spectrogram_sketch import sketch
 
         self.clips = clips
         self.index = SongIndex()
@@ -172,8 +172,8 @@ class Bed:
         self, edit: Callable[[Sound, float], Sound], change: float, excerpt_s: float, damage: str
     ) -> dict[str, float]:
         """Share of excerpts that are found, of synthesised and real songs, with how many were tried."""
-        from tiktok_dm.curate.song_sketch import sketch
-        from tiktok_dm.curate.songs import USED
+        from tiktok_dm.audio.song_index import USED
+        from tiktok_dm.audio.spectrogram_sketch import sketch
 
         hits: dict[str, list[bool]] = {"synthesised": [], "real": []}
         speed = 1.0 if edit is transposed else change
@@ -198,8 +198,8 @@ class Bed:
 
 def alike(songs: int = 16) -> dict[str, float]:
     """Different house tracks that share drum sounds, patterns and progressions: how often two are taken for one."""
-    from tiktok_dm.curate.song_sketch import sketch
-    from tiktok_dm.curate.songs import USED, SongIndex
+    from tiktok_dm.audio.song_index import USED, SongIndex
+    from tiktok_dm.audio.spectrogram_sketch import sketch
     from tiktok_dm.synthetic.music import render_song
 
     rng = np.random.default_rng(SEED + 2)
@@ -224,9 +224,9 @@ def alike(songs: int = 16) -> dict[str, float]:
 
 def real_pairs(folder: Path) -> dict[str, dict[str, float]]:
     """Same-song pairs of the compilations with true clip times, each alone and all together, after grouping."""
+    from tiktok_dm.audio.song_index import SongIndex
+    from tiktok_dm.audio.spectrogram_sketch import sketch
     from tiktok_dm.curate.song_groups import group_songs
-    from tiktok_dm.curate.song_sketch import sketch
-    from tiktok_dm.curate.songs import SongIndex
 
     clips = real(folder)
     index = SongIndex()
@@ -259,7 +259,7 @@ def measure(data: Path | None, songs: int) -> dict[str, Any]:
     start = time.process_time()
     pairs = bed.index.pairs()
     search_s = time.process_time() - start
-    from tiktok_dm.curate.songs import USED
+    from tiktok_dm.audio.song_index import USED
 
     wrong = [p for p in pairs if p.confidence >= USED and clips[p.a][0] != clips[p.b][0]]
     result: dict[str, Any] = {

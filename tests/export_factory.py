@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tiktok_dm.dataset.items import ClipItem, DatasetMeta
 from tiktok_dm.media import encode_audio, write_video
-from tiktok_dm.pipeline.items import ClipItem, DatasetMeta
 
 WIDTH, HEIGHT, FPS, RATE = 96, 64, 30, 22_050
 

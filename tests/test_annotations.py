@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiktok_dm.annotations import (
+from tiktok_dm.annotations.tables import (
     Annotations,
     DatasetMeta,
     check_annotations,

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiktok_dm.annotations import Annotations, DatasetMeta, check_annotations, read_annotations, typed
-from tiktok_dm.annotations_import import AUTHORS_FILE_ID, fetch_annotations, import_annotations
+from tiktok_dm.annotations.author_file import AUTHORS_FILE_ID, fetch_annotations, import_annotations
+from tiktok_dm.annotations.foreign_clips import canonical_link
+from tiktok_dm.annotations.foreign_table import format_time, parse_range, parse_time
+from tiktok_dm.annotations.released import compare_with_released, released_annotations
+from tiktok_dm.annotations.tables import Annotations, DatasetMeta, check_annotations, read_annotations, typed
 from tiktok_dm.errors import ProblemsError, UserError
-from tiktok_dm.foreign_clips import canonical_link
-from tiktok_dm.foreign_table import format_time, parse_range, parse_time
-from tiktok_dm.released import compare_with_released, released_annotations
 
 A, B = "https://www.youtube.com/watch?v=aaaaaaaaaaa", "https://www.youtube.com/watch?v=bbbbbbbbbbb"
 HEADER = ["Video link", "Music ID", "Video ID", "Duration", "Number of dancers"]

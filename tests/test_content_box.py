@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from tiktok_dm import media
-from tiktok_dm.content_box import ContentBox, find_content_box
+from tiktok_dm.media.content_box import ContentBox, find_content_box
 
 WIDTH, HEIGHT, N = 480, 270, 12
 Box = tuple[int, int, int, int]

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiktok_dm import schema
+from tiktok_dm.annotations.rules import RawTable, cell_problem, check_table, header_problems, overlapped, within
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import TABLES, Column, nearest_name, parse_segment_id, segment_id, whole_segments
-from tiktok_dm.table_rules import RawTable, cell_problem, check_table, header_problems, overlapped, within
 
 
 def check(table: str, header: str, *rows: str, rules=()):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiktok_dm.annotations.splits import assign_splits, audit_splits, count_splits
 from tiktok_dm.errors import UserError
-from tiktok_dm.splits import assign_splits, audit_splits, count_splits
 
 
 def clips_of(*rows: tuple[int, int, int]) -> pd.DataFrame:

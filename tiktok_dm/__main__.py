@@ -1,5 +1,5 @@
 """`python -m tiktok_dm` is the `tiktok-dm` command."""
 
-from tiktok_dm.cli import main
+from tiktok_dm.cli.main import main
 
 main()

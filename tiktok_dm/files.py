@@ -1,8 +1,9 @@
-"""One way to write a file whole."""
+"""One way to write a file whole, and the checksum by which files are told apart."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 from pathlib import Path
@@ -10,6 +11,12 @@ from pathlib import Path
 from tiktok_dm.errors import DiskFull, is_no_room
 
 _COUNTER = itertools.count()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:

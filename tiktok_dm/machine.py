@@ -1,6 +1,6 @@
 """What this machine runs on: the cores that a process may use, and the device for a network.
 
-Not for sharing work out among them: that is `tiktok_dm.pipeline.executor`.
+Not for sharing work out among them: that is `tiktok_dm.runtime.executor`.
 """
 
 from __future__ import annotations

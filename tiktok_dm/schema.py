@@ -1,8 +1,8 @@
 """The tables as one checked definition: names, dtypes, units, ranges.
 
 For the annotation tables that people write, for the columns of the dataset that comes out, and for the numbers that
-several packages share. Not for files (`tiktok_dm.annotations` reads and writes them), and not for what is said when a
-cell is wrong (`tiktok_dm.table_rules`). Importing it costs nothing.
+several packages share. Not for files (`tiktok_dm.annotations.tables` reads and writes them), and not for what is said
+when a cell is wrong (`tiktok_dm.annotations.rules`). Importing it costs nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -270,3 +270,34 @@ def segment_columns(visual: int = 0, method: str = "") -> dict[str, tuple[str, s
     if method or kind != f"float32[{visual}]":
         meaning = "features of what is seen in the segment" + (f": {method}" if method else "")
     return {**SEGMENT_COLUMNS, "visual": (f"float32[{visual}]", meaning)}
+
+
+SMPL_FRAMES = 120
+"""Poses of an AIST++ segment: 2 s at 60 a second."""
+SMPL_FEATURES = 3 + 24 * 9
+"""Translation, and 24 rotations as 3 x 3 matrices."""
+
+
+def smpl_segment_columns(genres: Sequence[str], visual: int = 0, method: str = "") -> dict[str, tuple[str, str]]:
+    """Columns of AIST++'s segments, whose motion is SMPL's and which have a genre.
+
+    Args:
+        genres: the order of the one-hot.
+        visual: length of the visual features; 0 for a dataset without them.
+        method: how those were made, in words.
+    """
+    columns = {
+        **segment_columns(visual, method),
+        "segment_id": ("string", "name of the dance with its camera, and _segK, as in the published lists"),
+        "clip_id": ("int64", "the dance: place of its name among all of the split lists'"),
+        "compilation_id": ("int64", "the dancer: 4 is d04 (AIST++ has no compilations)"),
+        "song_id": ("int64", "the music: 6 x genre + its number; mBR0 is 0"),
+        "split": ("string", "train or test of the cross-modality split; no song is in both"),
+        "motion": (
+            f"float32[{SMPL_FRAMES},{SMPL_FEATURES}]",
+            "60 fps x (translation, then 24 SMPL rotations as 3 x 3 matrices, row by row)",
+        ),
+        "n_dancers": ("int64", "1"),
+    }
+    seen = {name: columns.pop(name) for name in ("visual",) if name in columns}
+    return {**columns, "genre": (f"float32[{len(genres)}]", f"one-hot of {', '.join(genres)}"), **seen}

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from tiktok_dm.annotations import Annotations, DatasetMeta, songs_of, typed, write_annotations, write_splits
+from tiktok_dm.annotations.splits import audit_splits
+from tiktok_dm.annotations.tables import Annotations, DatasetMeta, songs_of, typed, write_annotations, write_splits
 from tiktok_dm.errors import UserError
-from tiktok_dm.splits import audit_splits
 
 FACTS = ["video_id", "compilation_id", "song_id", "split", "n_segments_2s"]
 

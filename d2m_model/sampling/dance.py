@@ -1,7 +1,7 @@
 """Where the dance comes from: a video file, a row of a built dataset with its stored poses, or an array of poses.
 
-Poses of a video are found as a build finds them: the picture proper first (`tiktok_dm.content_box`), then every dancer
-on the 30-fps grid (`tiktok_dm.pose`). Not for windows or units (`windows`, `motion`).
+Poses of a video are found as a build finds them: the picture proper first (`tiktok_dm.media.content_box`), then every
+dancer on the 30-fps grid (`tiktok_dm.pose`). Not for windows or units (`windows`, `motion`).
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def dance_from_video(path: str | Path, *, dancer: int = 0, estimator: str = "med
         UserError: nobody is seen, or no such dancer.
         MediaError: not a video that can be read, or one without pictures.
     """
-    from tiktok_dm.content_box import find_content_box
+    from tiktok_dm.media.content_box import find_content_box
     from tiktok_dm.pose.registry import get_estimator
     from tiktok_dm.pose.tracking import estimate_poses
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from benchmark_sets import CLIPS, write_dataset, write_wav
 
-from tiktok_dm.benchmark.submission import BLANK
-from tiktok_dm.benchmark.submission_new import new
+from tiktok_dm.benchmark.leaderboard.new import new
+from tiktok_dm.benchmark.leaderboard.submission import BLANK
 from tiktok_dm.schema import SAMPLE_RATE
 
 TEST = {f"clip_{clip:06d}": round(values[6] * SAMPLE_RATE) for clip, values in CLIPS.items() if values[2] == "test"}

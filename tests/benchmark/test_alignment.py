@@ -10,7 +10,7 @@ from benchmark_sets import beat_times, dance
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiktok_dm.benchmark import alignment
+from tiktok_dm.benchmark.metrics import alignment
 from tiktok_dm.synthetic import DemoParams, clip_truth
 
 

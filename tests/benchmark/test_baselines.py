@@ -16,15 +16,16 @@ from export_factory import META, make_items
 from typer.testing import CliRunner
 
 from tiktok_dm.benchmark import baselines as b
-from tiktok_dm.benchmark import baselines_cli, codec_round_trip
+from tiktok_dm.benchmark import codec_round_trip
 from tiktok_dm.benchmark.baseline_folders import make_baselines
 from tiktok_dm.benchmark.codec_round_trip import AAC, CodecRoundTrip, open_codec
 from tiktok_dm.benchmark.metronome import click_track
 from tiktok_dm.benchmark.motion_neighbour import DIM, LAGS_S, motion_descriptor, nearest_by_motion
 from tiktok_dm.benchmark.reference import Item
+from tiktok_dm.cli import baselines as baselines_cli
+from tiktok_dm.dataset.export import export
 from tiktok_dm.errors import UserError
 from tiktok_dm.media import encode_audio
-from tiktok_dm.pipeline.export import export
 
 RATE = 22_050
 

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from submission_sets import TEST, demo, edit, music, submission
 from typer.testing import CliRunner
 
-from tiktok_dm.benchmark import content, content_file, submission_check
 from tiktok_dm.benchmark.codec_round_trip import AAC
-from tiktok_dm.benchmark.content import (
+from tiktok_dm.benchmark.leaderboard import check as submission_check
+from tiktok_dm.benchmark.leaderboard import content, content_file
+from tiktok_dm.benchmark.leaderboard.content import (
     Difference,
     content_identity,
     describe,
@@ -34,11 +35,17 @@ from tiktok_dm.benchmark.content import (
     sketch,
     sound_error,
 )
-from tiktok_dm.benchmark.content_file import COLUMNS, REFERENCE, read_sketches, shipped_reference, sketches_text
-from tiktok_dm.benchmark.open_benchmark import OpenBenchmark, contents, open_benchmark
+from tiktok_dm.benchmark.leaderboard.content_file import (
+    COLUMNS,
+    REFERENCE,
+    read_sketches,
+    shipped_reference,
+    sketches_text,
+)
+from tiktok_dm.benchmark.leaderboard.open_benchmark import OpenBenchmark, contents, open_benchmark
+from tiktok_dm.benchmark.leaderboard.submission import CARD
 from tiktok_dm.benchmark.reference import Item, Reference, read_dataset
-from tiktok_dm.benchmark.submission import CARD
-from tiktok_dm.cli import app
+from tiktok_dm.cli.main import app
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import POSE_FPS, SAMPLE_RATE, SEGMENT_POSES, SEGMENT_SAMPLES
 from tiktok_dm.synthetic.params import DemoParams

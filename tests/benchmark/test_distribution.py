@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from tiktok_dm.benchmark import distribution as d
+from tiktok_dm.benchmark.metrics import distribution as d
 from tiktok_dm.errors import UserError
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiktok_dm.benchmark import embedder_base
-from tiktok_dm.benchmark.embedder_base import Embedder, clip_point, embed_all
-from tiktok_dm.benchmark.embedder_log_mel import LogMelEmbedder, log_mel
-from tiktok_dm.benchmark.embedders import get_embedder
+from tiktok_dm.benchmark.embedders import base as embedder_base
+from tiktok_dm.benchmark.embedders.base import Embedder, clip_point, embed_all
+from tiktok_dm.benchmark.embedders.log_mel import LogMelEmbedder, log_mel
+from tiktok_dm.benchmark.embedders.registry import get_embedder
 from tiktok_dm.errors import UserError
 
 RATE = 22_050
@@ -92,7 +92,7 @@ def test_log_mel_embedding_at_another_rate() -> None:
 
 
 def test_log_mel_sets_differ_by_what_they_are() -> None:
-    from tiktok_dm.benchmark.distribution import kad
+    from tiktok_dm.benchmark.metrics.distribution import kad
 
     model = LogMelEmbedder()
     noises = embed_all(model, ((noise(seed=seed), RATE) for seed in range(16)))
@@ -104,7 +104,7 @@ def test_log_mel_sets_differ_by_what_they_are() -> None:
 
 def test_the_default_embedder_needs_no_torch() -> None:
     code = (
-        "import sys, numpy as np\nfrom tiktok_dm.benchmark.embedders import get_embedder\n"
+        "import sys, numpy as np\nfrom tiktok_dm.benchmark.embedders.registry import get_embedder\n"
         "get_embedder().embed(np.ones(100, np.float32), 22050)\nprint('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -174,7 +174,7 @@ def vggish_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_vggish_front_end() -> None:
     pytest.importorskip("torch", reason="VGGish needs PyTorch")
-    from tiktok_dm.benchmark.embedder_vggish import log_mel_patch, mel_weights
+    from tiktok_dm.benchmark.embedders.vggish import log_mel_patch, mel_weights
 
     weights = mel_weights()
     assert weights.shape == (257, 64)
@@ -191,7 +191,7 @@ def test_vggish_front_end() -> None:
 def test_vggish_runs_on_weights_with_the_public_names(vggish_file: Path) -> None:
     import torch
 
-    from tiktok_dm.benchmark.embedder_vggish import log_mel_patch
+    from tiktok_dm.benchmark.embedders.vggish import log_mel_patch
 
     model = get_embedder("vggish", vggish_file)
     sound = noise(3.0, 16_000)
@@ -254,7 +254,7 @@ def test_panns_front_end_agrees_with_librosa() -> None:
     pytest.importorskip("torch", reason="PANNs needs PyTorch")
     import librosa
 
-    from tiktok_dm.benchmark.embedder_panns import log_mel as panns_log_mel
+    from tiktok_dm.benchmark.embedders.panns import log_mel as panns_log_mel
 
     sound = noise(0.5, 32_000)
     power = librosa.feature.melspectrogram(

@@ -11,14 +11,14 @@ import pytest
 from benchmark_sets import CLIPS, clip_sounds, write_dataset, write_wav
 from typer.testing import CliRunner
 
-from tiktok_dm import cli
 from tiktok_dm.benchmark import breakdown, clip_features, metronome
 from tiktok_dm.benchmark.clip_features import FeatureCache, measure_all
-from tiktok_dm.benchmark.definitions import METRICS
 from tiktok_dm.benchmark.evaluate import EvaluateOptions, evaluate
 from tiktok_dm.benchmark.evaluation import compare
-from tiktok_dm.benchmark.genre import Prediction
+from tiktok_dm.benchmark.metrics.definitions import METRICS
+from tiktok_dm.benchmark.metrics.genre import Prediction
 from tiktok_dm.benchmark.training import read_genres
+from tiktok_dm.cli import main as cli
 from tiktok_dm.errors import ProblemsError, UserError
 
 TEST = [clip for clip, values in CLIPS.items() if values[2] == "test"]

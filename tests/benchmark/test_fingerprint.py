@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiktok_dm.benchmark import fingerprint as f
+from tiktok_dm.audio import landmark_fingerprint as f
+from tiktok_dm.audio.landmark_fingerprint import FOUND, Fingerprint, Index, fingerprint, match
 from tiktok_dm.benchmark.codec_round_trip import AAC
-from tiktok_dm.benchmark.fingerprint import FOUND, Fingerprint, Index, fingerprint, match
 from tiktok_dm.errors import UserError
 from tiktok_dm.media import read_audio
 from tiktok_dm.synthetic import DemoParams, clip_truth

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tiktok_dm.benchmark.embedder_base import clip_point
-from tiktok_dm.benchmark.embedders import get_embedder
-from tiktok_dm.benchmark.genre import CentroidClassifier, GenreClassifier, agreement, fit_centroids
+from tiktok_dm.benchmark.embedders.base import clip_point
+from tiktok_dm.benchmark.embedders.registry import get_embedder
+from tiktok_dm.benchmark.metrics.genre import CentroidClassifier, GenreClassifier, agreement, fit_centroids
 from tiktok_dm.errors import UserError
 from tiktok_dm.synthetic import DemoParams, clip_truth
 from tiktok_dm.synthetic.music import make_song

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tiktok_dm.benchmark import intervals
+from tiktok_dm.benchmark.metrics import intervals
 
 RNG = np.random.default_rng(0)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tiktok_dm.audio.landmark_fingerprint import FOUND
 from tiktok_dm.benchmark.codec_round_trip import AAC
-from tiktok_dm.benchmark.embedders import get_embedder
-from tiktok_dm.benchmark.fingerprint import FOUND
-from tiktok_dm.benchmark.memorisation import (
+from tiktok_dm.benchmark.embedders.registry import get_embedder
+from tiktok_dm.benchmark.metrics.memorisation import (
     COLUMNS,
     Sound,
     TrainingMusic,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tiktok_dm.benchmark import alignment, distribution, published_beats, tracked_beats
-from tiktok_dm.benchmark.definitions import METRICS_VERSION
+from tiktok_dm.benchmark.metrics import alignment, distribution, published_beats, tracked_beats
+from tiktok_dm.benchmark.metrics.definitions import METRICS_VERSION
 
 FIXTURE = Path(__file__).resolve().parents[1] / "data" / "metrics.json"
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiktok_dm.benchmark import clip_features
-from tiktok_dm.benchmark import published_beats as beats
 from tiktok_dm.benchmark.clip_features import FeatureCache
 from tiktok_dm.benchmark.evaluate import EvaluateOptions, evaluate
+from tiktok_dm.benchmark.metrics import published_beats as beats
 from tiktok_dm.benchmark.reference import Item, Reference
 
 RATE = 22_050

@@ -20,14 +20,15 @@ from http_server import Page, serve
 from submission_sets import FIELDS, TEST, demo, edit, fill, music, submission, tune
 from typer.testing import CliRunner
 
-from tiktok_dm.benchmark import submission_check, submission_files
 from tiktok_dm.benchmark.baseline_folders import make_baselines
-from tiktok_dm.benchmark.open_benchmark import OpenBenchmark, identity, open_benchmark
-from tiktok_dm.benchmark.submission import CARD
-from tiktok_dm.benchmark.submission_card import read_card
-from tiktok_dm.benchmark.submission_manifest import MANIFEST, read_manifest
-from tiktok_dm.benchmark.submission_new import new, seed_folders
-from tiktok_dm.cli import app
+from tiktok_dm.benchmark.leaderboard import check as submission_check
+from tiktok_dm.benchmark.leaderboard import files as submission_files
+from tiktok_dm.benchmark.leaderboard.card import read_card
+from tiktok_dm.benchmark.leaderboard.manifest import MANIFEST, read_manifest
+from tiktok_dm.benchmark.leaderboard.new import new, seed_folders
+from tiktok_dm.benchmark.leaderboard.open_benchmark import OpenBenchmark, identity, open_benchmark
+from tiktok_dm.benchmark.leaderboard.submission import CARD
+from tiktok_dm.cli.main import app
 from tiktok_dm.errors import ProblemsError, UserError
 from tiktok_dm.schema import SAMPLE_RATE
 
@@ -382,7 +383,7 @@ def busy(seconds: float, seed: int) -> np.ndarray:
 
 
 def test_known_music_is_found_by_fingerprint_also_when_it_is_other_and_softer() -> None:
-    from tiktok_dm.benchmark.open_benchmark import KnownMusic
+    from tiktok_dm.benchmark.leaderboard.open_benchmark import KnownMusic
     from tiktok_dm.benchmark.reference import Item
 
     one, other = busy(8, 1), busy(8, 2)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiktok_dm.benchmark import clip_features
-from tiktok_dm.benchmark import tracked_beats as tracked
+from tiktok_dm.benchmark.metrics import tracked_beats as tracked
 
 EVERY = np.arange(0.2, 8, 0.5)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tiktok_dm.curate.exchange import TimedClip
+from tiktok_dm.curate.exchange.base import TimedClip
 from tiktok_dm.curate.proposals import Proposals, empty_proposals
 
 FILES = {

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tiktok_dm.curate.align import align, log_evidence
-from tiktok_dm.curate.alignment_lattice import Lattice
-from tiktok_dm.curate.alignment_model import AlignmentModel, ClipFact, VideoEvidence
+from tiktok_dm.curate.recover.alignment import align, log_evidence
+from tiktok_dm.curate.recover.lattice import Lattice
+from tiktok_dm.curate.recover.model import AlignmentModel, ClipFact, VideoEvidence
 
 # Boundaries of a video of five clips without gaps: 11, 9, 7, 13 and 9 s long.
 CUTS = [0.0, 11.0, 20.0, 27.0, 40.0, 49.0]

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiktok_dm.checksum import sha256_file
 from tiktok_dm.curate.dancers import STAGE, count_dancers, decide, stored_poses
-from tiktok_dm.pipeline.store import Store
+from tiktok_dm.files import sha256_file
+from tiktok_dm.runtime.store import Store
 
 
 def poses(*seen: list[int]) -> np.ndarray:

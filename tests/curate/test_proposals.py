@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tiktok_dm.annotations import read_annotations
+from tiktok_dm.annotations.tables import read_annotations
 from tiktok_dm.curate import proposals as module
 from tiktok_dm.curate.proposals import (
     EditedMeanwhile,

@@ -15,7 +15,7 @@ import pytest
 
 from tests.media_factory import constant, film
 from tiktok_dm import media
-from tiktok_dm.annotations import read_annotations
+from tiktok_dm.annotations.tables import read_annotations
 from tiktok_dm.curate.agreement import KnownClip, match_clips, pair_agreement, proposed_clips, score
 from tiktok_dm.curate.proposals import read_proposals, read_sources, revision_of, write_proposals
 from tiktok_dm.curate.propose import propose

@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiktok_dm.annotations import Annotations, read_annotations, write_annotations
-from tiktok_dm.curate.alignment_model import AlignmentModel
-from tiktok_dm.curate.match_videos import Match, match_videos
+from tiktok_dm.annotations.released import released_annotations
+from tiktok_dm.annotations.tables import Annotations, read_annotations, write_annotations
 from tiktok_dm.curate.proposals import Proposals, empty_proposals, read_proposals, read_sources, write_proposals
-from tiktok_dm.curate.recover import recover
-from tiktok_dm.curate.recover_evidence import evidence, facts
-from tiktok_dm.curate.recover_simulation import (
+from tiktok_dm.curate.recover.driver import recover
+from tiktok_dm.curate.recover.evidence import evidence, facts
+from tiktok_dm.curate.recover.model import AlignmentModel
+from tiktok_dm.curate.recover.simulation import (
     Damage,
     Extras,
     Stretch,
@@ -29,9 +29,9 @@ from tiktok_dm.curate.recover_simulation import (
     simulate_films,
     simulate_proposals,
 )
-from tiktok_dm.curate.recover_times import Recovery, recover_times
+from tiktok_dm.curate.recover.times import Recovery, recover_times
+from tiktok_dm.curate.recover.videos import Match, match_videos
 from tiktok_dm.errors import UserError
-from tiktok_dm.released import released_annotations
 from tiktok_dm.schema import whole_segments
 
 Films = dict[int, list[Stretch]]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tiktok_dm import media
-from tiktok_dm.curate.scan import LONG_SIDE, STILL_EVERY_S, scan
+from tiktok_dm.curate.cuts.scan import LONG_SIDE, STILL_EVERY_S, scan
 from tiktok_dm.errors import MediaError
 from tiktok_dm.schema import SAMPLE_RATE
 
@@ -65,7 +65,7 @@ def test_the_second_time_nothing_is_decoded(tmp_path: Path, monkeypatch: pytest.
     def forbidden(*_: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("tiktok_dm.curate.scan._scan", forbidden)
+    monkeypatch.setattr("tiktok_dm.curate.cuts.scan._scan", forbidden)
     again = scan(path, tmp_path / "work", sha256=first.sha256)
     assert np.array_equal(again.pictures, first.pictures)
     assert again.probe == first.probe

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiktok_dm.audio.song_index import SameSong
 from tiktok_dm.curate.song_groups import ALONE, MISSING, SURE, group_songs
-from tiktok_dm.curate.songs import SameSong
 
 
 def same(a: str, b: str, confidence: float) -> SameSong:

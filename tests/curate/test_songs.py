@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import soxr
 
-from tiktok_dm.curate import song_sketch
+from tiktok_dm.audio import spectrogram_sketch as song_sketch
+from tiktok_dm.audio.sketch_alignment import overlay
+from tiktok_dm.audio.song_index import DOUBTFUL, USED, SameSong, SongIndex
+from tiktok_dm.audio.spectrogram_sketch import FRAME_RATE, SongSketch, sketch, unit_frames
 from tiktok_dm.curate.song_groups import group_songs
-from tiktok_dm.curate.song_overlay import overlay
-from tiktok_dm.curate.song_sketch import FRAME_RATE, SongSketch, sketch, unit_frames
-from tiktok_dm.curate.songs import DOUBTFUL, USED, SameSong, SongIndex
 from tiktok_dm.errors import UserError
 from tiktok_dm.media import read_audio
 from tiktok_dm.synthetic.music import render_song

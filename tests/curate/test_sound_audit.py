@@ -12,13 +12,13 @@ from audit_sets import FPS, dance, mirrored, other_take, write_dataset, write_le
 from truth_annotations import read_truth, song_ids, write_annotations
 from typer.testing import CliRunner
 
-from tiktok_dm.annotations import read_annotations
-from tiktok_dm.cli import app
-from tiktok_dm.curate import audit_evidence
-from tiktok_dm.curate.audit_evidence import ClipSource, Evidence, evidence_of, listen, picture_track
-from tiktok_dm.curate.audit_matches import MOVING, STILL, compare, same_pictures
-from tiktok_dm.curate.audit_sources import sources_of_media
-from tiktok_dm.curate.sound_audit import SoundAudit, audit_sound
+from tiktok_dm.annotations.tables import read_annotations
+from tiktok_dm.cli.main import app
+from tiktok_dm.curate.audit import evidence as audit_evidence
+from tiktok_dm.curate.audit.driver import SoundAudit, audit_sound
+from tiktok_dm.curate.audit.evidence import ClipSource, Evidence, evidence_of, listen, picture_track
+from tiktok_dm.curate.audit.matches import MOVING, STILL, compare, same_pictures
+from tiktok_dm.curate.audit.sources import sources_of_media
 from tiktok_dm.errors import UserError
 
 

@@ -66,7 +66,7 @@ def estimate_once(monkeypatch: pytest.MonkeyPatch, dance: Dance) -> None:
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three train clips (2.5, 4 and 1.1 s) and one test clip (2.033 s), with poses."""
-    from tiktok_dm.pipeline.export import export
+    from tiktok_dm.dataset.export import export
 
     folder = tmp_path_factory.mktemp("dataset")
     export(export_factory.make_items(folder / "items"), folder / "tiny", export_factory.META)

@@ -20,8 +20,8 @@ from d2m_model.sampling.sampler import DanceToMusic
 from d2m_model.sampling.windows import motion_windows, plan_windows
 from tests.pipeline.aist_factory import write_dance, write_layout, write_music
 from tiktok_dm.errors import UserError
-from tiktok_dm.pipeline.aist import AistOptions, build_aist
-from tiktok_dm.pipeline.demo_segments import SegmentSetParams, write_demo_segments
+from tiktok_dm.importers.aist.driver import AistOptions, build_aist
+from tiktok_dm.importers.demo_segments import SegmentSetParams, write_demo_segments
 
 CONFIGS = Path(__file__).parents[2] / "d2m_model" / "configs"
 # 130, 120 and 110 beats a minute: dances of 3, 4 and 4 segments; test of 3 and 4.
@@ -71,7 +71,7 @@ def train(root: Path, out: Path, config: str, dataset: str, **changes: Any) -> N
 
 
 def test_aist_from_training_to_scores(root: Path, tmp_path: Path) -> None:
-    from tiktok_dm.cli import app
+    from tiktok_dm.cli.main import app
 
     train(root, tmp_path / "run", "released_aist_high", "aist")
     music = tmp_path / "music"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tiktok_dm import media
-from tiktok_dm.pipeline.build import BuildOptions
 from tiktok_dm.pipeline.plan import Parameters
 from tiktok_dm.pipeline.poses import PosesParams
+from tiktok_dm.pipeline.run import BuildOptions
 from tiktok_dm.pose import registry as register
 from tiktok_dm.pose.base import Detection, Estimates, Picture, Region
 from tiktok_dm.pose.skeletons import COCO_17

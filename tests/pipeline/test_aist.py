@@ -20,12 +20,13 @@ from aist_factory import (
 from typer.testing import CliRunner
 
 from tiktok_dm import schema
-from tiktok_dm.cli import app
+from tiktok_dm.cli.main import app
+from tiktok_dm.dataset.verify import verify
 from tiktok_dm.errors import UserError
-from tiktok_dm.pipeline import segment_set
-from tiktok_dm.pipeline.aist import AistOptions, build_aist
-from tiktok_dm.pipeline.aist_clips import body_25_at_30_fps
-from tiktok_dm.pipeline.aist_layout import (
+from tiktok_dm.importers import segment_set
+from tiktok_dm.importers.aist.clips import body_25_at_30_fps
+from tiktok_dm.importers.aist.driver import AistOptions, build_aist
+from tiktok_dm.importers.aist.layout import (
     GENRES,
     PUBLISHED_SEGMENTS,
     open_aist,
@@ -34,8 +35,7 @@ from tiktok_dm.pipeline.aist_layout import (
     read_keypoints3d,
     read_motion,
 )
-from tiktok_dm.pipeline.aist_segments import genre_of, smpl_motion
-from tiktok_dm.pipeline.verify import verify
+from tiktok_dm.importers.aist.segments import genre_of, smpl_motion
 from tiktok_dm.reading import decode_audio, open_dataset
 
 # 130 and 120 beats a minute: 16 beats are 7.38 s and 8 s.

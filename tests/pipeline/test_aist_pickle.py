@@ -15,7 +15,7 @@ import pytest
 from numpy._core import multiarray
 
 from tiktok_dm.errors import UserError
-from tiktok_dm.pipeline.aist_pickle import load_plain_pickle
+from tiktok_dm.importers.aist.pickles import load_plain_pickle
 
 SPRUNG = Path("/tmp/tiktok_dm_pickle_trap_was_sprung")
 

@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 
 from tests.visual.visual_factory import BrightnessFlow, write_weights
 from tiktok_dm import schema
-from tiktok_dm.cli import app
+from tiktok_dm.cli.main import app
+from tiktok_dm.dataset.verify import verify
 from tiktok_dm.errors import UserError
+from tiktok_dm.importers import segment_set
+from tiktok_dm.importers.aist.driver import AistOptions, build_aist
+from tiktok_dm.importers.aist.layout import GENRES
 from tiktok_dm.media import read_frames, write_video
-from tiktok_dm.pipeline import segment_set
 from tiktok_dm.pipeline import visual as stage
-from tiktok_dm.pipeline.aist import AistOptions, build_aist
-from tiktok_dm.pipeline.aist_layout import GENRES
-from tiktok_dm.pipeline.verify import verify
 from tiktok_dm.pipeline.visual import VisualParams
 from tiktok_dm.reading import open_dataset
 from tiktok_dm.visual import flow as flows

@@ -20,13 +20,13 @@ from tests.pipeline.build_factory import (
     write_film,
     write_films,
 )
+from tiktok_dm.dataset.verify import verify
 from tiktok_dm.errors import DiskFull, Gone, ProblemsError, UserError
 from tiktok_dm.pipeline import scheduler, stages
 from tiktok_dm.pipeline.acquire import StopAsking
-from tiktok_dm.pipeline.build import build, plan_build
 from tiktok_dm.pipeline.plan import parse_only
 from tiktok_dm.pipeline.remove import remove
-from tiktok_dm.pipeline.verify import verify
+from tiktok_dm.pipeline.run import build, plan_build
 
 
 @pytest.fixture(scope="module")

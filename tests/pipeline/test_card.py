@@ -10,9 +10,9 @@ import pytest
 import yaml
 from export_factory import HOSTILE, META, make_items
 
-from tiktok_dm.pipeline.card import accuracy_table, card, clip_status, listed, missing_table, outcome
-from tiktok_dm.pipeline.items import ClipItem
-from tiktok_dm.pipeline.shards import SplitInfo
+from tiktok_dm.dataset.card import accuracy_table, card, clip_status, listed, missing_table, outcome
+from tiktok_dm.dataset.items import ClipItem
+from tiktok_dm.dataset.shards import SplitInfo
 from tiktok_dm.reading import features
 
 SPLITS = [

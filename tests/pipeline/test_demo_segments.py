@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tiktok_dm import schema
-from tiktok_dm.cli import app
+from tiktok_dm.cli.main import app
 from tiktok_dm.errors import UserError
-from tiktok_dm.pipeline.demo_segments import SegmentSetParams, write_demo_segments
+from tiktok_dm.importers.demo_segments import SegmentSetParams, write_demo_segments
 from tiktok_dm.reading import decode_audio, open_dataset
 from tiktok_dm.synthetic import clip_truth, pose_accuracy
 from tiktok_dm.synthetic.accuracy import SMALL_TOES
@@ -140,7 +140,7 @@ def test_a_second_run_changes_nothing_and_nothing_else_is_overwritten(made):
 
 
 def test_what_fails_leaves_nothing(tmp_path, monkeypatch):
-    from tiktok_dm.pipeline import segment_set
+    from tiktok_dm.importers import segment_set
 
     def broken(*args):
         raise RuntimeError("broken")

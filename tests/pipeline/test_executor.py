@@ -15,7 +15,7 @@ import pytest
 
 from tiktok_dm.errors import Filtered, Gone, MediaError, Problem, ProblemsError, UserError
 from tiktok_dm.pipeline.acquire import StopAsking, TemporaryFailure
-from tiktok_dm.pipeline.executor import InlineExecutor, LocalExecutor, RemoteError, WorkerDied, make_executor
+from tiktok_dm.runtime.executor import InlineExecutor, LocalExecutor, RemoteError, WorkerDied, make_executor
 
 
 def square(x: int) -> int:
@@ -173,7 +173,7 @@ def test_an_error_in_the_block_stops_what_runs():
 def test_workers_end_when_the_driver_is_killed():
     script = """
         import os, signal, sys
-        from tiktok_dm.pipeline.executor import LocalExecutor
+        from tiktok_dm.runtime.executor import LocalExecutor
         executor = LocalExecutor(1)
         print(executor.submit(os.getpid).result(), flush=True)
         executor.submit(signal.pause)

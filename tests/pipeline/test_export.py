@@ -16,10 +16,10 @@ import soundfile
 from export_factory import CLIPS, META, changed, make_items, private_cache, with_split
 
 from tiktok_dm import schema
+from tiktok_dm.dataset import export as module
+from tiktok_dm.dataset.export import export, file_table, pad_dancers
+from tiktok_dm.dataset.items import ClipItem
 from tiktok_dm.errors import DiskFull
-from tiktok_dm.pipeline import export as module
-from tiktok_dm.pipeline.export import export, file_table, pad_dancers
-from tiktok_dm.pipeline.items import ClipItem
 from tiktok_dm.reading import features, open_dataset
 
 
@@ -123,7 +123,7 @@ def test_a_dataset_made_anew_is_not_served_from_the_old_cache(
     items: list[ClipItem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`datasets` knows a local dataset by its card; here nothing but the poses' values differ, and no size does."""
-    from tiktok_dm.pipeline import shards
+    from tiktok_dm.dataset import shards
 
     class Sizeless(shards.ShardWriter):
         def finish(self) -> shards.SplitInfo:
@@ -305,9 +305,9 @@ def test_a_stopped_export_never_passes_for_a_whole_one(
         if step == "shards":
             patch.setattr(module, "segment_rows", stop)
         elif step == "report":
-            import tiktok_dm.pipeline.report
+            import tiktok_dm.dataset.report
 
-            patch.setattr(tiktok_dm.pipeline.report, "report", stop)
+            patch.setattr(tiktok_dm.dataset.report, "report", stop)
         elif step == "rename":
             patch.setattr(os, "rename", stop)
         else:

@@ -15,13 +15,14 @@ from preprocessed_factory import motion_of, sound_of, visual_of, write_many, wri
 from typer.testing import CliRunner
 
 from tiktok_dm import schema
-from tiktok_dm.annotations import Annotations
-from tiktok_dm.cli import app
+from tiktok_dm.annotations.released import released_annotations
+from tiktok_dm.annotations.tables import Annotations
+from tiktok_dm.cli.main import app
 from tiktok_dm.errors import DiskFull, UserError
-from tiktok_dm.pipeline import preprocessed, segment_set
-from tiktok_dm.pipeline.preprocessed import import_preprocessed
+from tiktok_dm.importers import segment_set
+from tiktok_dm.importers.author_archives import driver as preprocessed
+from tiktok_dm.importers.author_archives.driver import import_preprocessed
 from tiktok_dm.reading import decode_audio, open_dataset
-from tiktok_dm.released import released_annotations
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +112,7 @@ def test_rows_hold_the_files_to_the_last_bit(tmp_path: Path, root: Path, few: An
 def test_verify_looks_at_it_and_finds_what_was_changed(tmp_path: Path, root: Path, few: Annotations) -> None:
     import pyarrow.parquet
 
-    from tiktok_dm.pipeline.verify import verify
+    from tiktok_dm.dataset.verify import verify
 
     import_preprocessed(root, tmp_path / "out", released=few)
     report = verify(tmp_path / "out", decoders=False)

@@ -13,11 +13,11 @@ from google_drive import Drive
 from preprocessed_factory import write_many
 from typer.testing import CliRunner
 
-from tiktok_dm.cli import app
+from tiktok_dm.cli.main import app
 from tiktok_dm.errors import DiskFull, UserError
-from tiktok_dm.pipeline import preprocessed_fetch
-from tiktok_dm.pipeline.preprocessed import _expected
-from tiktok_dm.pipeline.preprocessed_fetch import ARCHIVES, fetch_archives, unpack
+from tiktok_dm.importers.author_archives import fetch as preprocessed_fetch
+from tiktok_dm.importers.author_archives.driver import _expected
+from tiktok_dm.importers.author_archives.fetch import ARCHIVES, fetch_archives, unpack
 
 
 def zipped(files: dict[str, bytes]) -> bytes:

@@ -12,9 +12,9 @@ from aist_factory import motion_of, write_dance, write_layout, write_music
 from preprocessed_factory import write_one
 from typer.testing import CliRunner, Result
 
-from tiktok_dm.cli import app
+from tiktok_dm.cli.main import app
 from tiktok_dm.errors import DiskFull, UserError
-from tiktok_dm.pipeline.segment_set import (
+from tiktok_dm.importers.segment_set import (
     column_table,
     counted,
     describe_set,

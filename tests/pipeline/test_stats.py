@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from export_factory import META, make_items
 
+from tiktok_dm.dataset.export import export
+from tiktok_dm.dataset.stats import PUBLISHED, stats, table
 from tiktok_dm.errors import UserError
-from tiktok_dm.pipeline.export import export
-from tiktok_dm.pipeline.stats import PUBLISHED, stats, table
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from tiktok_dm.errors import DiskFull
 from tiktok_dm.files import write_atomic
-from tiktok_dm.pipeline.store import Store, canonical_json, content_key
+from tiktok_dm.runtime.store import Store, canonical_json, content_key
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import pytest
 from build_factory import OnePerson, options, tree, write_annotations, write_film
 
 from tiktok_dm.errors import MediaError
-from tiktok_dm.pipeline import executor, stages
-from tiktok_dm.pipeline.build import build
-from tiktok_dm.pipeline.executor import InlineExecutor
+from tiktok_dm.pipeline import stages
+from tiktok_dm.pipeline.run import build
 from tiktok_dm.pose import registry as register
 from tiktok_dm.pose.base import Picture
+from tiktok_dm.runtime import executor
+from tiktok_dm.runtime.executor import InlineExecutor
 
 
 class Counting(OnePerson):
@@ -67,7 +68,7 @@ def estimator(monkeypatch: pytest.MonkeyPatch) -> Counting:
 @pytest.fixture
 def noting(monkeypatch: pytest.MonkeyPatch) -> Noting:
     found = Noting()
-    monkeypatch.setattr("tiktok_dm.pipeline.executor.make_executor", lambda *args: found)
+    monkeypatch.setattr("tiktok_dm.runtime.executor.make_executor", lambda *args: found)
     return found
 
 

@@ -15,13 +15,13 @@ import torch
 
 from tests.pipeline.build_factory import CLIPS, options, tree, use_one_person, write_annotations, write_films
 from tests.visual.visual_factory import BrightnessFlow, Thumbnails, write_weights
+from tiktok_dm.dataset.verify import verify
 from tiktok_dm.errors import UserError
 from tiktok_dm.pipeline import stages
-from tiktok_dm.pipeline.build import BuildOptions, build, plan_build
 from tiktok_dm.pipeline.plan import Parameters
 from tiktok_dm.pipeline.poses import PosesParams
 from tiktok_dm.pipeline.remove import remove
-from tiktok_dm.pipeline.verify import verify
+from tiktok_dm.pipeline.run import BuildOptions, build, plan_build
 from tiktok_dm.pipeline.visual import SegmentReader, VisualParams
 from tiktok_dm.reading import open_dataset
 from tiktok_dm.visual import flow as flows
@@ -289,7 +289,7 @@ def test_a_plan_says_what_features_cost(root: Path) -> None:
 
 
 def test_the_command_asks_for_features(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    from tiktok_dm import cli
+    from tiktok_dm.cli import main as cli
 
     weights = str(root / "weights")
     arguments = ["build", str(root / "films"), "--media", str(root / "media"), "--out", str(root / "out")]

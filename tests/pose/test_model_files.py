@@ -257,7 +257,7 @@ def test_many_processes_fetch_once(tmp_path: Path, published: Path) -> None:
 def test_the_verb_lists_fetches_and_checks(cache: Path, published: Path, tmp_path: Path, capsys) -> None:
     import json
 
-    from tiktok_dm.cli import app
+    from tiktok_dm.cli.main import app
 
     def run(*words: str) -> int:
         with pytest.raises(SystemExit) as stopped:

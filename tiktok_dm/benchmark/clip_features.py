@@ -30,8 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import MediaError, UserError
+from tiktok_dm.files import sha256_file
 from tiktok_dm.schema import SAMPLE_RATE, SEGMENT_S
 
 FFT = 2048
@@ -137,7 +137,7 @@ def measure(audio: Audio, embedder: Any = None) -> ClipFeatures:
 
     Args:
         audio: see `Audio`.
-        embedder: with `embed(audio, sample_rate) -> rows` (`tiktok_dm.benchmark.embedder_base`), or None.
+        embedder: with `embed(audio, sample_rate) -> rows` (`tiktok_dm.benchmark.embedders.base`), or None.
     """
     try:
         sound = read_sound(audio)
@@ -148,7 +148,7 @@ def measure(audio: Audio, embedder: Any = None) -> ClipFeatures:
     if not np.isfinite(sound).all():
         bad = int((~np.isfinite(sound)).sum())
         return ClipFeatures(problem="non-finite", message=f"{bad} of its {len(sound)} samples are NaN or infinite")
-    from tiktok_dm.benchmark.published_beats import D2M, LORIS
+    from tiktok_dm.benchmark.metrics.published_beats import D2M, LORIS
 
     # A matrix product's last bits depend on its number of threads, and scores must not.
     with _threads().limit(limits=1):
@@ -341,7 +341,7 @@ def _embedder(name: str | None, weights: Path | None) -> Any:
     if name is None:
         return None
     if (name, weights) not in _MADE:
-        from tiktok_dm.benchmark.embedders import get_embedder
+        from tiktok_dm.benchmark.embedders.registry import get_embedder
 
         _MADE[name, weights] = get_embedder(name, weights)
     return _MADE[name, weights]

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiktok_dm.benchmark import alignment, breakdown, intervals, pairs, published_beats, tracked_beats
+from tiktok_dm.benchmark import breakdown, pairs
 from tiktok_dm.benchmark.clip_features import Audio, ClipFeatures, FeatureCache, Pulse, measure_all
-from tiktok_dm.benchmark.definitions import BESIDE, METRICS, REFERENCE, SHUFFLED
 from tiktok_dm.benchmark.evaluation import Evaluation
-from tiktok_dm.benchmark.intervals import Score
+from tiktok_dm.benchmark.metrics import alignment, intervals, published_beats, tracked_beats
+from tiktok_dm.benchmark.metrics.definitions import BESIDE, METRICS, REFERENCE, SHUFFLED
+from tiktok_dm.benchmark.metrics.intervals import Score
 from tiktok_dm.benchmark.pairs import Finding
 from tiktok_dm.benchmark.reference import Item, Reference
 from tiktok_dm.errors import UserError
@@ -29,8 +30,8 @@ from tiktok_dm.schema import SAMPLE_RATE
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tiktok_dm.benchmark.genre import GenreClassifier
-    from tiktok_dm.benchmark.memorisation import Sound
+    from tiktok_dm.benchmark.metrics.genre import GenreClassifier
+    from tiktok_dm.benchmark.metrics.memorisation import Sound
 
 _PARTNERS = 10
 """Other songs' clips with which each reference is paired for the shuffled levels that are computed pair by pair."""
@@ -353,7 +354,7 @@ class _Scoring:
 
     def _heard(self, *, generated: bool) -> list[Sound]:
         from tiktok_dm.benchmark.clip_features import read_sound
-        from tiktok_dm.benchmark.memorisation import Sound
+        from tiktok_dm.benchmark.metrics.memorisation import Sound
 
         return [
             Sound(item.id, read_sound(self.sounds[item.id] if generated else item.audio), SAMPLE_RATE)
@@ -376,8 +377,8 @@ class _Scoring:
     def _distributions(self) -> dict[str, Score]:
         if self.options.embedder is None:
             return {}
-        from tiktok_dm.benchmark.distribution import distribution_metrics
-        from tiktok_dm.benchmark.embedders import get_embedder
+        from tiktok_dm.benchmark.embedders.registry import get_embedder
+        from tiktok_dm.benchmark.metrics.distribution import distribution_metrics
 
         made = get_embedder(self.options.embedder, self.options.weights)
         ours, theirs = ([features.rows for features in side] for side in (self.ours, self.theirs))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiktok_dm.benchmark import intervals
-from tiktok_dm.benchmark.definitions import METRICS, METRICS_VERSION, SETS
-from tiktok_dm.benchmark.intervals import Difference, Score
+from tiktok_dm.benchmark.metrics import intervals
+from tiktok_dm.benchmark.metrics.definitions import METRICS, METRICS_VERSION, SETS
+from tiktok_dm.benchmark.metrics.intervals import Difference, Score
 from tiktok_dm.benchmark.pairs import Finding
 from tiktok_dm.errors import UserError
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tiktok_dm.benchmark.alignment import joint_speed
+from tiktok_dm.benchmark.metrics.alignment import joint_speed
 from tiktok_dm.pose.skeletons import BODY_25
 from tiktok_dm.schema import POSE_FPS
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tiktok_dm.benchmark import intervals
-from tiktok_dm.benchmark.definitions import METRICS
 from tiktok_dm.benchmark.evaluation import Evaluation, rounded, score_as_dict
-from tiktok_dm.benchmark.intervals import Score
+from tiktok_dm.benchmark.metrics import intervals
+from tiktok_dm.benchmark.metrics.definitions import METRICS
+from tiktok_dm.benchmark.metrics.intervals import Score
 
 PER_CLIP = ("beat_f_70ms", "beat_align_motion_aistpp")
 """Scores that are shown for single clips."""

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from tiktok_dm.benchmark.embedder_base import Embedder, clip_point
-from tiktok_dm.benchmark.embedders import get_embedder
-from tiktok_dm.benchmark.fingerprint import FOUND
-from tiktok_dm.benchmark.genre import CentroidClassifier, GenreClassifier, agreement, fit_centroids
-from tiktok_dm.benchmark.memorisation import Sound, TrainingMusic
+from tiktok_dm.audio.landmark_fingerprint import FOUND
+from tiktok_dm.benchmark.embedders.base import Embedder, clip_point
+from tiktok_dm.benchmark.embedders.registry import get_embedder
+from tiktok_dm.benchmark.metrics.genre import CentroidClassifier, GenreClassifier, agreement, fit_centroids
+from tiktok_dm.benchmark.metrics.memorisation import Sound, TrainingMusic
 from tiktok_dm.benchmark.pairs import read_reference
 from tiktok_dm.benchmark.reference import Item
 from tiktok_dm.errors import UserError

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiktok_dm.pipeline.store import Store, content_key
+from tiktok_dm.runtime.store import Store, content_key
 from tiktok_dm.schema import MAX_DANCERS, POSE_FPS
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def stored_poses(folder: Path, sha256: str, start_s: float, end_s: float) -> NDA
 
 def _poses(video: Path, start_s: float, end_s: float, params: DancersParams) -> tuple[NDArray[np.float32], float]:
     from tiktok_dm import media
-    from tiktok_dm.content_box import find_content_box
+    from tiktok_dm.media.content_box import find_content_box
     from tiktok_dm.media.frames import scaled_size
     from tiktok_dm.pose.assembly import TrackingParams
     from tiktok_dm.pose.registry import get_estimator

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tiktok_dm.curate.clip_songs import ClipIds
+from tiktok_dm.curate.cuts.shots import Shot
 from tiktok_dm.curate.dancers import DancerCount
 from tiktok_dm.curate.proposals import Proposals
-from tiktok_dm.curate.shots import Shot
 from tiktok_dm.curate.song_groups import SongGroups
 from tiktok_dm.curate.video_findings import SURE_CLIP, VideoFindings
 

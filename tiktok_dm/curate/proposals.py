@@ -23,10 +23,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiktok_dm.annotations import Annotations, DatasetMeta, read_annotations, read_table, table_text, typed, write_text
+from tiktok_dm.annotations.rules import check_table, refers_to
+from tiktok_dm.annotations.tables import (
+    Annotations,
+    DatasetMeta,
+    read_annotations,
+    read_table,
+    table_text,
+    typed,
+    write_text,
+)
 from tiktok_dm.errors import Problem, ProblemsError, UserError
 from tiktok_dm.schema import PROPOSAL_TABLES
-from tiktok_dm.table_rules import check_table, refers_to
 
 if TYPE_CHECKING:
     import pandas as pd

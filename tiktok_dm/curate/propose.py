@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiktok_dm import media
-from tiktok_dm.checksum import sha256_file
 from tiktok_dm.curate.clip_songs import clip_sketches, group_clips
 from tiktok_dm.curate.proposal_rows import with_rows
 from tiktok_dm.curate.proposals import (
@@ -33,6 +32,7 @@ from tiktok_dm.curate.proposals import (
 from tiktok_dm.curate.review.ids import kept_ids, next_ids
 from tiktok_dm.curate.video_findings import Advance, Expect, VideoFindings, find_in_videos
 from tiktok_dm.errors import MediaError, UserError
+from tiktok_dm.files import sha256_file
 from tiktok_dm.pipeline.acquire import VIDEO_SUFFIXES
 from tiktok_dm.pose.registry import get_estimator
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tiktok_dm.curate.songs import USED, SameSong
+from tiktok_dm.audio.song_index import USED, SameSong
 
 SURE = 0.995  # a confidence above counts as this one: nothing that was measured is surer
 ALONE = 0.8  # that a clip without any match has a song of its own: it may share one, but no stretch of it

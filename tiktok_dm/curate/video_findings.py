@@ -11,11 +11,11 @@ from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tiktok_dm.curate.cuts.scan import scan
+from tiktok_dm.curate.cuts.shots import Boundary, Shot, find_shots
 from tiktok_dm.curate.dancers import DancerCount, DancersParams, count_dancers
-from tiktok_dm.curate.scan import scan
-from tiktok_dm.curate.shots import Boundary, Shot, find_shots
 from tiktok_dm.errors import MediaError, is_no_room
-from tiktok_dm.pipeline.executor import Executor, make_executor
+from tiktok_dm.runtime.executor import Executor, make_executor
 
 Expect = Callable[[str, int], None]  # stage, items to come
 Advance = Callable[[str, str, str], None]  # stage, item, what is unusual

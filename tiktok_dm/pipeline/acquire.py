@@ -11,18 +11,19 @@ import re
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import DiskFull, Gone, MediaError, UserError, is_no_room
+from tiktok_dm.files import sha256_file
 from tiktok_dm.pipeline.downloads import (
     NO_FFMPEG,
     NO_JAVASCRIPT,
     RETRY,
     STOP,
+    AcquireParams,
     Refused,
     StopAsking,
     TemporaryFailure,
@@ -71,37 +72,6 @@ VIDEO_SUFFIXES = {
 _TOLD = ("title", "uploader", "upload_date", "license")
 # A whole file has a picture, or at least sound, this close to the end that its header states (a tenth of a short file).
 _TAIL_S = 1.5
-
-
-@dataclass(frozen=True)
-class AcquireParams:
-    """How downloads are made.
-
-    Args:
-        max_height: greatest height in px (for a tall video: width); the smallest above it where there is none below.
-        max_bytes: greatest size of a download; it is ended when it grows past that.
-        max_duration_s: greatest length of a video.
-        retries: further attempts after the first, for errors that pass (network, 5xx, 403, broken-off bodies).
-        backoff_s: pause before the first of them; it doubles each time, up to a minute.
-        sleep_requests_s: mean pause before each request for a page, so that no server is hammered; varied by half.
-        socket_timeout_s: longest wait for the next bytes.
-        timeout_s: longest time for one attempt.
-        rate_limit_bytes_s: fastest download.
-        cookies: file of cookies in Netscape format; it is never written.
-        cookies_from_browser: name of a browser to take cookies from, such as `firefox`.
-    """
-
-    max_height: int | None = 720
-    max_bytes: int = 4 << 30
-    max_duration_s: float = 3 * 3600.0
-    retries: int = 4
-    backoff_s: float = 2.0
-    sleep_requests_s: float = 1.0
-    socket_timeout_s: float = 20.0
-    timeout_s: float = 2 * 3600.0
-    rate_limit_bytes_s: int | None = None
-    cookies: Path | None = None
-    cookies_from_browser: str | None = None
 
 
 def find_local(media_dir: Path, compilation_id: int, file: str | None) -> Path | None:

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiktok_dm import __version__
-from tiktok_dm.pipeline.store import Store, content_key
+from tiktok_dm.runtime.store import Store, content_key
 from tiktok_dm.schema import POSE_FPS
 from tiktok_dm.synthetic import DemoParams, make_demo, pose_accuracy, write_demo_annotations
 
 if TYPE_CHECKING:
-    from tiktok_dm.annotations import Annotations
-    from tiktok_dm.pipeline.items import ClipItem
-    from tiktok_dm.pipeline.progress import BuildProgress
+    from tiktok_dm.annotations.tables import Annotations
+    from tiktok_dm.dataset.items import ClipItem
+    from tiktok_dm.runtime.progress import BuildProgress
 
 
 def render_demo(params: DemoParams, store: Store, workers: int, progress: BuildProgress) -> Path:
@@ -52,7 +52,7 @@ def render_demo(params: DemoParams, store: Store, workers: int, progress: BuildP
 
 def demo_annotations(params: DemoParams) -> Annotations:
     """The demo's annotations without rendering anything: its videos have no checksum yet."""
-    from tiktok_dm.annotations import read_annotations
+    from tiktok_dm.annotations.tables import read_annotations
 
     with tempfile.TemporaryDirectory() as folder:
         write_demo_annotations(Path(folder), params)

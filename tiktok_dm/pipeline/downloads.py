@@ -9,15 +9,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from tiktok_dm.errors import Unavailable, UserError
-
-if TYPE_CHECKING:
-    from tiktok_dm.pipeline.acquire import AcquireParams
 
 
 class TemporaryFailure(Unavailable):
@@ -119,6 +117,37 @@ def classify(message: str, http_status: int | None = None) -> tuple[str, bool]:
         if pattern.search(message):
             return reason, permanent
     return "unknown", False
+
+
+@dataclass(frozen=True)
+class AcquireParams:
+    """How downloads are made.
+
+    Args:
+        max_height: greatest height in px (for a tall video: width); the smallest above it where there is none below.
+        max_bytes: greatest size of a download; it is ended when it grows past that.
+        max_duration_s: greatest length of a video.
+        retries: further attempts after the first, for errors that pass (network, 5xx, 403, broken-off bodies).
+        backoff_s: pause before the first of them; it doubles each time, up to a minute.
+        sleep_requests_s: mean pause before each request for a page, so that no server is hammered; varied by half.
+        socket_timeout_s: longest wait for the next bytes.
+        timeout_s: longest time for one attempt.
+        rate_limit_bytes_s: fastest download.
+        cookies: file of cookies in Netscape format; it is never written.
+        cookies_from_browser: name of a browser to take cookies from, such as `firefox`.
+    """
+
+    max_height: int | None = 720
+    max_bytes: int = 4 << 30
+    max_duration_s: float = 3 * 3600.0
+    retries: int = 4
+    backoff_s: float = 2.0
+    sleep_requests_s: float = 1.0
+    socket_timeout_s: float = 20.0
+    timeout_s: float = 2 * 3600.0
+    rate_limit_bytes_s: int | None = None
+    cookies: Path | None = None
+    cookies_from_browser: str | None = None
 
 
 def check_url(url: str) -> None:

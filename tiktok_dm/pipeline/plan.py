@@ -16,12 +16,12 @@ from tiktok_dm.pipeline.acquire import find_local
 from tiktok_dm.pipeline.music import MusicParams
 from tiktok_dm.pipeline.poses import PosesParams
 from tiktok_dm.pipeline.segment import SegmentParams
-from tiktok_dm.pipeline.store import OMITTED, canonical_json
 from tiktok_dm.pipeline.visual import VisualParams
+from tiktok_dm.runtime.store import OMITTED, canonical_json
 from tiktok_dm.schema import POSE_FPS, whole_segments
 
 if TYPE_CHECKING:
-    from tiktok_dm.annotations import Annotations
+    from tiktok_dm.annotations.tables import Annotations
 
 # Times in a plan are presentation timestamps in this time base, so that no reader has to guess a rounding.
 TIME_BASE = 1_000_000
@@ -212,7 +212,7 @@ def make_plan(
     Raises:
         UserError: no such media folder, or `only` names nothing.
     """
-    from tiktok_dm.splits import assign_splits
+    from tiktok_dm.annotations.splits import assign_splits
 
     if media is not None and not media.is_dir():
         raise UserError(f"the media folder {media} does not exist: give the folder that holds the compilations")

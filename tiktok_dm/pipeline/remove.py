@@ -12,14 +12,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tiktok_dm.dataset.export import export
 from tiktok_dm.errors import UserError
 from tiktok_dm.files import write_atomic
 from tiktok_dm.pipeline.acquire import VERSION
-from tiktok_dm.pipeline.build import LEDGER, LOCK, PLAN, TOMBSTONES, read_tombstones
-from tiktok_dm.pipeline.dataset import dataset_meta, items_from_dataset
-from tiktok_dm.pipeline.export import export
-from tiktok_dm.pipeline.ledger import Entry, Ledger
-from tiktok_dm.pipeline.store import Store, canonical_json, content_key
+from tiktok_dm.pipeline.lock import dataset_meta, items_from_dataset
+from tiktok_dm.pipeline.run import LEDGER, LOCK, PLAN, TOMBSTONES, read_tombstones
+from tiktok_dm.runtime.ledger import Entry, Ledger
+from tiktok_dm.runtime.store import Store, canonical_json, content_key
 
 KINDS = ("compilation", "clip", "song")
 

@@ -1,7 +1,7 @@
 """The segment stage: one exact cut of a compilation, its sound for the models, and where the picture proper is.
 
-How a cut is exact is `tiktok_dm.media`'s matter, what decoration is `tiktok_dm.content_box`'s. Not for 2-s segments:
-the export tiles clips into those.
+How a cut is exact is `tiktok_dm.media`'s matter, what decoration is `tiktok_dm.media.content_box`'s. Not for 2-s
+segments: the export tiles clips into those.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from tiktok_dm import media
-from tiktok_dm.checksum import sha256_file
-from tiktok_dm.content_box import find_content_box
+from tiktok_dm.files import sha256_file
+from tiktok_dm.media.content_box import find_content_box
 from tiktok_dm.schema import SAMPLE_RATE
 
 VERSION = 1

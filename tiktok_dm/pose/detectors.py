@@ -76,7 +76,7 @@ class RTDetr:
     """
 
     def __init__(self, name: str, device: torch.device, half: bool) -> None:
-        from tiktok_dm.checksum import sha256_file
+        from tiktok_dm.files import sha256_file
 
         self._folder = model_folder(name)
         self._device = device

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import UserError
+from tiktok_dm.files import sha256_file
 from tiktok_dm.pose.base import Options
 from tiktok_dm.pose.crops import (
     Pictures,

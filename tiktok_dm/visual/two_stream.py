@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiktok_dm.checksum import sha256_file
 from tiktok_dm.errors import UserError
+from tiktok_dm.files import sha256_file
 from tiktok_dm.machine import find_device
 from tiktok_dm.schema import POSE_FPS
 from tiktok_dm.visual.base import SIZE, VisualSource, Window, middle

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 
-from tiktok_dm.benchmark.listening import study as studies
-from tiktok_dm.benchmark.listening.store import Store, Trial
-from tiktok_dm.benchmark.listening.study import Clip, Condition, Key, Material, Study
+from tiktok_dm.listening import study as studies
+from tiktok_dm.listening.store import Store, Trial
+from tiktok_dm.listening.study import Clip, Condition, Key, Material, Study
 
 SECONDS = 2.0
 

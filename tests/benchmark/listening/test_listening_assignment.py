@@ -7,7 +7,7 @@ from pathlib import Path
 
 from listening_factory import Clock, cell_of, hear, new_rater, open_store, spread, study_of, to_rating
 
-from tiktok_dm.benchmark.listening.assignment import Cell, choose, draw, steps
+from tiktok_dm.listening.assignment import Cell, choose, draw, steps
 
 
 def test_a_session_opens_with_checks_and_practice_and_hides_attention_checks_inside(tmp_path: Path) -> None:

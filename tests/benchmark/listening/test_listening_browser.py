@@ -18,10 +18,10 @@ from browser import ENTER, Visitor, loaded, serve, troubles
 from listening_factory import spread, study_of, tone
 from media_factory import constant, film, numbered
 
-from tiktok_dm.benchmark.listening import study as studies
-from tiktok_dm.benchmark.listening.making import Wanted, make
-from tiktok_dm.benchmark.listening.server import application
-from tiktok_dm.benchmark.listening.store import Store
+from tiktok_dm.listening import study as studies
+from tiktok_dm.listening.making import Wanted, make
+from tiktok_dm.listening.server import application
+from tiktok_dm.listening.store import Store
 
 pytest.importorskip("uvicorn", reason="the server is not installed: pip install 'tiktok-dm[web]'")
 httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install 'tiktok-dm[test]'")

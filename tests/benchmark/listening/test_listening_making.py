@@ -15,14 +15,14 @@ from listening_factory import tone
 from media_factory import constant, film, numbered
 from typer.testing import CliRunner
 
-from tiktok_dm.benchmark.listening import screening, stimuli
-from tiktok_dm.benchmark.listening import study as studies
-from tiktok_dm.benchmark.listening.listen_cli import app
-from tiktok_dm.benchmark.listening.making import Wanted, _mismatch, _Paired, make
-from tiktok_dm.benchmark.listening.sources import Piece
+from tiktok_dm.cli.listen import app
+from tiktok_dm.dataset.export import export
 from tiktok_dm.errors import ProblemsError, UserError
+from tiktok_dm.listening import screening, stimuli
+from tiktok_dm.listening import study as studies
+from tiktok_dm.listening.making import Wanted, _mismatch, _Paired, make
+from tiktok_dm.listening.sources import Piece
 from tiktok_dm.media import probe, read_audio
-from tiktok_dm.pipeline.export import export
 
 RATE = 22_050
 

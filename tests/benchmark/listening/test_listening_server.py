@@ -13,8 +13,8 @@ from listening_factory import Clock, open_store, study_of
 pytest.importorskip("starlette", reason="the listening tests' server is not installed: pip install 'tiktok-dm[web]'")
 from starlette.testclient import TestClient
 
-from tiktok_dm.benchmark.listening.server import COOKIE, application
-from tiktok_dm.benchmark.listening.store import Store
+from tiktok_dm.listening.server import COOKIE, application
+from tiktok_dm.listening.store import Store
 
 SECRETS = ("alpha-net", "beta-net", "anchor", "the admin token", "clip0", "clip1", "clip2")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from listening_factory import SECONDS, Clock, cell_of, hear, new_rater, open_store, spread, study_of, to_rating
 
-from tiktok_dm.benchmark.listening import study as studies
-from tiktok_dm.benchmark.listening.store import Refused
 from tiktok_dm.errors import UserError
+from tiktok_dm.listening import study as studies
+from tiktok_dm.listening.store import Refused
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

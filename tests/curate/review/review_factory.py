@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiktok_dm.annotations import read_annotations
+from tiktok_dm.annotations.tables import read_annotations
 from tiktok_dm.curate.proposals import (
     Proposals,
     empty_proposals,

@@ -398,8 +398,8 @@ def test_beats_of_a_clip_lie_in_the_compilations_time(folder: Path) -> None:
 
 
 def test_poses_are_sent_as_they_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tiktok_dm.checksum import sha256_file
     from tiktok_dm.curate import dancers
+    from tiktok_dm.files import sha256_file
 
     page = Page(folder)
     assert page.get("/api/poses/1").status_code == 204
@@ -501,7 +501,7 @@ def test_what_is_no_folder_of_proposals_is_left_alone(tmp_path: Path) -> None:
 def test_the_command_ends_with_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tiktok_dm import cli
+    from tiktok_dm.cli import main as cli
 
     monkeypatch.setattr(sys, "argv", ["tiktok-dm", "review", str(tmp_path / "nowhere"), "--no-browser"])
     with pytest.raises(SystemExit) as ended:

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tiktok_dm.checksum import sha256_file
 from tiktok_dm.curate.review.frame_times import FrameTimes
 from tiktok_dm.errors import Filtered, MediaError, UserError
+from tiktok_dm.files import sha256_file
 
 PEAKS_HZ = 100
 HEIGHTS = {"small": 160, "large": 720}

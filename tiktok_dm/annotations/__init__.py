@@ -1,0 +1,1 @@
+"""Tables of compilations, clips and songs: read, checked, split by song, imported."""

@@ -1,0 +1,1 @@
+"""Sound as points whose distribution can be compared."""

@@ -1,0 +1,1 @@
+"""Submissions, what they are held against, and the board."""

@@ -1,0 +1,1 @@
+"""What is measured: beats, alignment with the dance, distributions, genre, copies, intervals."""

@@ -1,0 +1,200 @@
+"""The metrics as one table: name, formula in words, unit, source, and what statistic over clips it is.
+
+Not for computing them. A change of any definition, detector or convention raises `METRICS_VERSION`: numbers of two
+versions are not comparable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tiktok_dm.benchmark.metrics import intervals
+
+METRICS_VERSION = "1.0"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a system.
+
+    Args:
+        group: heading that it stands under.
+        columns: of the per-clip table, from which it is computed; none for what is computed from whole sets.
+        statistic: over clips.
+        better: `higher`, `lower`, or `` where neither is.
+        unit: `` for shares and ratios.
+        meaning: formula and convention in words.
+        source: where the definition comes from.
+    """
+
+    name: str
+    group: str
+    columns: tuple[str, ...]
+    statistic: intervals.Statistic
+    better: str
+    unit: str
+    meaning: str
+    source: str
+
+
+_D2M = "onsets in one-second bins, detector wait=1, delta=0.2, pre_avg=1, post_avg=1, post_max=1"
+_LORIS = "onsets in one-second bins, detector wait=1, delta=0.2, pre_avg=post_avg=pre_max=post_max=3"
+_D2M_GAN = "D2M-GAN, CDCD, UniMuMo"
+_PUBLISHED = "published beats (they saturate)"
+_TRACKED = "tracked beats"
+_DANCE = "dance and music"
+_GENRE = "genre"
+_MEMORY = "memorisation"
+_MIR = "mir_eval.beat, nothing trimmed"
+
+
+def _mean(name: str, group: str, better: str, unit: str, meaning: str, source: str) -> Metric:
+    return Metric(name, group, (name,), intervals.mean, better, unit, meaning, source)
+
+
+def _tracked(suffix: str, where: str) -> tuple[Metric, ...]:
+    return (
+        _mean(f"beat_f_70ms{suffix}", _TRACKED, "higher", "", f"F-measure within 70 ms, {where}", _MIR),
+        _mean(f"beat_cmlt{suffix}", _TRACKED, "higher", "", f"beats right in phase and period (CMLt), {where}", _MIR),
+        _mean(f"beat_amlt{suffix}", _TRACKED, "higher", "", f"the same at any metrical level (AMLt), {where}", _MIR),
+        _mean(f"tempo_error{suffix}", _TRACKED, "lower", "%", f"|tempo - reference| / reference, {where}", ""),
+        _mean(
+            f"tempo_error_octave{suffix}",
+            _TRACKED,
+            "lower",
+            "%",
+            f"the same, the best of 1/3, 1/2, 1, 2 and 3 times the tempo, {where}",
+            "",
+        ),
+    )
+
+
+def _alignment(suffix: str, whose: str) -> tuple[Metric, ...]:
+    aistpp, bailando = "Li et al., ICCV 2021 (AIST++)", "Siyao et al., CVPR 2022 (Bailando)"
+    return (
+        _mean(
+            f"beat_align_motion_aistpp{suffix}",
+            _DANCE,
+            "higher",
+            "",
+            f"mean over motion beats of exp(-d^2 / 2 sigma^2) to the nearest music beat, sigma 0.05 s, {whose}",
+            aistpp,
+        ),
+        _mean(
+            f"beat_align_music_bailando{suffix}",
+            _DANCE,
+            "higher",
+            "",
+            f"the same over music beats to the nearest motion beat, {whose}",
+            bailando,
+        ),
+    )
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        _mean("beat_coverage_d2m", _PUBLISHED, "", "", f"sum(s) / sum(g), may pass 1; {_D2M}", _D2M_GAN),
+        _mean("beat_hit_d2m", _PUBLISHED, "higher", "", f"sum(g and s) / sum(g); {_D2M}", _D2M_GAN),
+        _mean("beat_precision_loris", _PUBLISHED, "higher", "", f"sum(g and s) / sum(s); {_LORIS}", "LORIS and later"),
+        _mean("beat_recall_loris", _PUBLISHED, "higher", "", f"sum(g and s) / sum(g); {_LORIS}", "LORIS and later"),
+        Metric(
+            "csd",
+            _PUBLISHED,
+            ("beat_precision_loris",),
+            intervals.deviation,
+            "lower",
+            "",
+            "sample standard deviation over clips of beat_precision_loris",
+            "LORIS and later",
+        ),
+        Metric(
+            "hsd",
+            _PUBLISHED,
+            ("beat_recall_loris",),
+            intervals.deviation,
+            "lower",
+            "",
+            "sample standard deviation over clips of beat_recall_loris",
+            "LORIS and later",
+        ),
+        Metric(
+            "f1_loris",
+            _PUBLISHED,
+            ("beat_precision_loris", "beat_recall_loris"),
+            intervals.harmonic,
+            "higher",
+            "",
+            "2 P R / (P + R) of the means of precision and recall",
+            "LORIS and later",
+        ),
+        *_tracked("", "over the whole dance"),
+        *_tracked("_2s", "over each two seconds alone, mean over a clip's"),
+        *_alignment("", "lead dancer"),
+        *_alignment("_all", "mean over all dancers"),
+        _mean(
+            "genre_agreement",
+            _GENRE,
+            "higher",
+            "",
+            "share of clips for which a classifier hears the same genre in generated and reference music",
+            "",
+        ),
+        _mean(
+            "training_copied",
+            _MEMORY,
+            "lower",
+            "",
+            "share of clips that hold a recording of the training set, by fingerprint",
+            "",
+        ),
+        _mean("training_fingerprint", _MEMORY, "lower", "", "best fingerprint score with any training clip, 0..1", ""),
+        _mean(
+            "training_distance",
+            _MEMORY,
+            "",
+            "",
+            "cosine distance to the nearest training clip in the standardised embedding, 0..2",
+            "",
+        ),
+        _mean(
+            "training_closer",
+            _MEMORY,
+            "lower",
+            "",
+            "share of clips nearer to a training clip than the nearest twentieth of the reference music (chance: 0.05)",
+            "",
+        ),
+    )
+}
+
+SHUFFLED = "_shuffled"
+"""Suffix of the level that music of other songs' clips reaches."""
+REFERENCE = "_reference"
+"""Suffix of the reference music's own score."""
+BESIDE = (
+    "beat_hit_d2m_shuffled",
+    "beat_f_70ms_shuffled",
+    "genre_agreement_shuffled",
+    "training_copied_reference",
+    "training_fingerprint_reference",
+    "training_distance_reference",
+    *(name + suffix for name in METRICS if name.startswith("beat_align") for suffix in (SHUFFLED, REFERENCE)),
+)
+"""Per-clip columns that are printed beside a metric."""
+
+SETS: dict[str, tuple[str, str, str]] = {
+    "fad": (
+        "lower",
+        "squared distance of Gaussians fitted to both sets' embeddings; too large by about a constant over n",
+        "Kilgour et al., Interspeech 2019",
+    ),
+    "kad": (
+        "lower",
+        "100 times the unbiased squared maximum mean discrepancy of both sets' embeddings; may fall below 0",
+        "Chung et al., 2025",
+    ),
+    "density": ("higher", "how densely reference neighbourhoods are filled; may pass 1", "Naeem et al., ICML 2020"),
+    "coverage": ("higher", "share of reference neighbourhoods with generated music", "Naeem et al., ICML 2020"),
+}
+"""Metrics of whole sets of embeddings, with intervals from leaving songs out: better, meaning, source."""

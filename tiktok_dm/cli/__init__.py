@@ -1,0 +1,1 @@
+"""The `tiktok-dm` command: thin, a module for each group of verbs."""

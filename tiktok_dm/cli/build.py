@@ -1,0 +1,362 @@
+"""The verbs that make a dataset: `tiktok-dm build`, `demo-segments` and `import-preprocessed`. Thin; see `build`."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tiktok_dm.cli.options import SOME_FAILED, Json, Workers, complain, print_json
+from tiktok_dm.errors import UserError
+from tiktok_dm.machine import cores
+from tiktok_dm.shipped import annotations_folder, split_table
+
+if TYPE_CHECKING:
+    from tiktok_dm.pipeline.plan import Plan
+    from tiktok_dm.pipeline.run import BuildResult
+
+
+def register(app: typer.Typer) -> None:
+    """Give the `tiktok-dm` command its verbs."""
+    app.command()(build)
+    app.command("demo-segments")(demo_segments)
+    app.command("import-preprocessed")(import_preprocessed)
+
+
+# `build` has so many options that its help shows them by what they are about; what every build wants comes first.
+_source = partial(typer.Option, rich_help_panel="Sources")
+_download = partial(typer.Option, rich_help_panel="Downloads")
+_seen = partial(typer.Option, rich_help_panel="Poses and visual features")
+_aist = partial(typer.Option, rich_help_panel="AIST++ (--dataset aist++)")
+_machine = partial(typer.Option, rich_help_panel="Machine")
+
+_STOPPED = "stopped; run the same command again to go on from here"
+
+
+def build(
+    annotations: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder with compilations.csv, clips.csv and songs.csv.",
+            metavar="[ANNOTATIONS]",
+            parser=annotations_folder,
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The dataset's folder.")] = None,
+    splits: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table song_id,split, or tiktok_dm; else the annotations' own, else made.",
+            metavar="FILE",
+            parser=split_table,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the demo, and of a split that is made here.")] = 0,
+    only: Annotated[list[str] | None, typer.Option(help="clip:3-7, compilation:0, song:4; repeatable.")] = None,
+    max_height: Annotated[
+        int | None, typer.Option(help="Of downloads and stored clips, in px; 0 keeps the source's.", min=0)
+    ] = 720,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost; write nothing.")] = False,
+    as_json: Json = False,
+    media: Annotated[Path | None, _source(help="Folder with local compilations, by file name or by id.")] = None,
+    dataset: Annotated[
+        str, _source("--dataset", help="compilations, or aist++ for AIST++'s published annotations and media.")
+    ] = "compilations",
+    named_annotations: Annotated[
+        Path | None, _source("--annotations", help="The same as ANNOTATIONS; AIST++'s, with --dataset aist++.")
+    ] = None,
+    demo: Annotated[bool, _source("--demo", help="Render the embedded demo and build from that.")] = False,
+    clips: Annotated[int, _source(help="Clips of the demo.", min=2)] = 8,
+    songs: Annotated[int, _source(help="Songs of the demo.", min=2)] = 4,
+    max_gigabytes: Annotated[float, _download(help="Greatest download.", min=0.001)] = 4.0,
+    max_hours: Annotated[float, _download(help="Longest compilation to download.", min=0.01)] = 3.0,
+    pause: Annotated[float, _download(help="Mean seconds between requests to a site.", min=0.0)] = 1.0,
+    retries: Annotated[int, _download(help="Further attempts for errors that pass.", min=0, max=20)] = 4,
+    retry_gone: Annotated[bool, _download("--retry-gone", help="Ask again for sources that were found gone.")] = False,
+    cookies: Annotated[
+        Path | None, _download(help="Cookies file (Netscape format) for sources that want a login.")
+    ] = None,
+    cookies_from_browser: Annotated[
+        str | None, _download(help="Browser to take cookies from, such as firefox.")
+    ] = None,
+    pose: Annotated[
+        str,
+        _seen(help="mediapipe, mmpose or vitpose; such as mmpose:device=cuda:0,batch=64 or mediapipe:models=DIR."),
+    ] = "mediapipe",
+    visual: Annotated[
+        str | None, _seen(help="Also visual features of each segment: i3d, or a video model's hub id.")
+    ] = None,
+    visual_weights: Annotated[
+        list[Path] | None, _seen(help="Folder or files with the weights for --visual; repeatable.")
+    ] = None,
+    visual_flow: Annotated[str, _seen(help="Optical flow for --visual i3d: tvl1, or raft for a GPU.")] = "tvl1",
+    device: Annotated[str, _seen(help="Where networks for --visual run: auto, cpu, cuda, ...")] = "auto",
+    camera: Annotated[str, _aist(help="c01 to c09; the published segments are of c01.")] = "c01",
+    skip_ignored: Annotated[
+        bool, _aist("--skip-ignored", help="Leave its ignore list out; published segments have it.")
+    ] = False,
+    segments_only: Annotated[bool, _aist("--segments-only", help="Cut no clips out of its videos.")] = False,
+    genre_order: Annotated[
+        str | None, _aist(help="Of the one-hot, such as BR,HO,...; AIST's own if left.", metavar="GENRES")
+    ] = None,
+    workers: Annotated[int | None, _machine(help="Processes; all cores by default.", min=1)] = None,
+    executor: Annotated[str, _machine(help="Where stages run: local or ray.")] = "local",
+    ray_address: Annotated[str | None, _machine(help="Of a running Ray cluster, with --executor ray.")] = None,
+    keep_work: Annotated[
+        bool, _machine("--keep-work", help="Keep the cut clips in OUT.work after the export too.")
+    ] = False,
+) -> None:
+    """Build a dataset, or go on building it: acquire, segment, poses, music, export."""
+    from tiktok_dm.pipeline import run as builds
+    from tiktok_dm.pipeline.acquire import AcquireParams
+    from tiktok_dm.pipeline.plan import Parameters
+    from tiktok_dm.pipeline.poses import PosesParams
+    from tiktok_dm.pipeline.segment import SegmentParams
+    from tiktok_dm.pipeline.visual import VisualParams, extractor_of
+    from tiktok_dm.pose.registry import get_estimator
+    from tiktok_dm.synthetic import DemoParams
+    from tiktok_dm.visual.base import VisualSource
+
+    if out is None:
+        raise UserError("say where the dataset goes: --out FOLDER")
+    if annotations is not None and named_annotations is not None:
+        raise UserError("the annotations are named twice: leave ANNOTATIONS or --annotations out")
+    annotations = annotations or named_annotations
+    seen = VisualParams(extractor=visual, flow=visual_flow) if visual else None
+    weights = VisualSource(tuple(visual_weights or ()), device)
+    if seen is None and visual_weights:
+        raise UserError("--visual-weights goes with --visual: say which features, for instance --visual i3d")
+    if seen is not None:
+        extractor_of(seen, weights)
+    if dataset.casefold() in ("aist++", "aist"):
+        if demo or dry_run or only or splits:
+            raise UserError("--demo, --dry-run, --only and --splits are not for --dataset aist++: leave them out")
+        if annotations is None or media is None:
+            raise UserError("--dataset aist++ needs --annotations FOLDER and --media FOLDER")
+        chosen: dict[str, Any] = {"camera": camera, "skip_ignored": skip_ignored, "clips": not segments_only}
+        chosen |= {"visual": seen, "visual_source": weights}
+        if genre_order is not None:
+            chosen["genres"] = tuple(genre_order.upper().replace(",", " ").split())
+        _build_aist(annotations, media, out, max_height or None, workers or cores(), as_json, **chosen)
+        return
+    if dataset.casefold() != "compilations":
+        raise UserError(f"there is no dataset {dataset!r}: take compilations or aist++")
+    if demo and (annotations or media):
+        raise UserError("--demo brings its own annotations and media: leave ANNOTATIONS and --media out")
+    if not demo and annotations is None:
+        raise UserError("name a folder with annotations, or use --demo")
+    if cookies is not None and not cookies.is_file():
+        raise UserError(f"the cookies file {cookies} does not exist: give the file that your browser's export wrote")
+    get_estimator(pose)
+    height = max_height or None
+    options = builds.BuildOptions(
+        out=out,
+        annotations=annotations,
+        media=media,
+        splits=splits,
+        demo=DemoParams(clips=clips, songs=songs, seed=seed) if demo else None,
+        parameters=Parameters(
+            max_height=height,
+            seed=seed,
+            segment=SegmentParams(max_height=height),
+            poses=PosesParams(estimator=pose),
+            visual=seen,
+        ),
+        acquire=AcquireParams(
+            max_bytes=round(max_gigabytes * 2**30),
+            max_duration_s=max_hours * 3600,
+            retries=retries,
+            sleep_requests_s=pause,
+            cookies=cookies,
+            cookies_from_browser=cookies_from_browser,
+        ),
+        only=tuple(only or ()),
+        workers=workers or cores(),
+        executor=executor,
+        ray_address=ray_address,
+        keep_work=keep_work,
+        retry_gone=retry_gone,
+        quiet=as_json,
+        visual=weights,
+    )
+    if dry_run:
+        _show_plan(builds.plan_build(options), as_json)
+        return
+    try:
+        done = builds.build(options)
+    except KeyboardInterrupt:
+        complain(_STOPPED)
+        raise typer.Exit(130) from None
+    _show_built(done, as_json)
+    if done.counts.get("failed"):
+        raise typer.Exit(SOME_FAILED)
+
+
+def _show_plan(plan: Plan, as_json: bool) -> None:
+    excluded = sorted({clip.excluded for clip in plan.clips if clip.excluded})
+    result: dict[str, Any] = {
+        "name": plan.name,
+        "clips": len(plan.clips),
+        "buildable": len(plan.buildable),
+        "compilations": len(plan.sources),
+        "not_buildable_because": excluded,
+        "cost": plan.cost(),
+    }
+    if as_json:
+        print_json(result)
+        return
+    sys.stdout.write(plan.lines())
+    cost = plan.cost()
+    cpu = sum(seconds for name, seconds in cost.items() if name.startswith("cpu_s_"))
+    print(
+        f"{plan.name}: {len(plan.buildable)} of {len(plan.clips)} clips can be built, {cost['video_s']:.0f} s of "
+        f"video from {len(plan.sources)} compilations, {cost['downloads']:.0f} to download. About {cpu / 60:.1f} "
+        f"minutes of processor time ({cost['cpu_s_poses'] / 60:.1f} for poses) and "
+        f"{cost['disk_bytes'] / 1e6:.0f} MB. Nothing was written.",
+        file=sys.stderr,
+    )
+    for reason in excluded:
+        print(f"  not buildable: {reason}", file=sys.stderr)
+
+
+def _show_built(done: BuildResult, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "out": str(done.out),
+                "planned": done.planned,
+                "clips": done.counts,
+                "unchanged": done.unchanged,
+                "not_built": done.failed,
+            }
+        )
+    else:
+        ok = done.counts.get("ok", 0)
+        others = ", ".join(f"{n} {status}" for status, n in sorted(done.counts.items()) if status != "ok")
+        print(
+            f"{done.out}: {ok} of {done.planned} clips"
+            + (f" ({others})" if others else "")
+            + (", nothing had to be done" if done.unchanged else "")
+            + f"; report: {done.out / 'report.html'}"
+        )
+    if done.counts.get("failed") and not as_json:
+        complain(
+            f"{done.counts['failed']} clips failed; {done.out / 'ledger.jsonl'} says why; the next run tries them again"
+        )
+
+
+def _build_aist(
+    annotations: Path, media: Path, out: Path, max_height: int | None, workers: int, as_json: bool, **chosen: Any
+) -> None:
+    from tiktok_dm.importers.aist.driver import AistOptions, build_aist
+    from tiktok_dm.runtime.progress import BuildProgress
+
+    options = AistOptions(annotations, media, out, max_height=max_height, workers=workers, **chosen)
+    with BuildProgress(quiet=as_json) as bars:
+
+        def tell(done: int, total: int, what: str) -> None:
+            bars.expect("AIST++", total)
+            bars.advance("AIST++", what)
+
+        try:
+            made = build_aist(options, tell)
+        except KeyboardInterrupt:
+            complain(_STOPPED)
+            raise typer.Exit(130) from None
+    if as_json:
+        print_json({"out": str(out), **made.counts, "report": made.report})
+    else:
+        for sentence in made.sentences():
+            print(sentence)
+        print(
+            f"{out}: {made.counts['segments']:,} segments, {made.counts['clips']:,} clips, "
+            f"{made.counts['bytes'] / 1e6:.0f} MB" + (", unchanged" if made.counts["unchanged"] else "")
+        )
+    if made.failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def demo_segments(
+    out: Annotated[Path, typer.Argument(help="A new folder.", metavar="OUT")],
+    songs: Annotated[int, typer.Option(help="Songs.", min=2)] = 64,
+    clips: Annotated[int, typer.Option(help="Dances; each song is danced to equally often.", min=2)] = 128,
+    seed: Annotated[int, typer.Option(help="Take another than the rendered demo's, which is 0.")] = 1,
+    seconds: Annotated[tuple[float, float], typer.Option(help="Shortest and longest clip, s.")] = (12.0, 16.0),
+    test_share: Annotated[float, typer.Option(help="Share of clips in the test split; whole songs.")] = 0.15,
+    noise: Annotated[float, typer.Option(help="Errors of the poses beside the estimator's; 0 for none.")] = 1.0,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Write segments of synthetic dances and songs, straight from their known joints: to train small models on."""
+    from tiktok_dm.importers.demo_segments import SegmentSetParams, write_demo_segments
+    from tiktok_dm.runtime.progress import BuildProgress
+
+    params = SegmentSetParams(
+        songs=songs,
+        clips=clips,
+        seed=seed,
+        shortest_s=seconds[0],
+        longest_s=seconds[1],
+        test_share=test_share,
+        noise=noise,
+    )
+    with BuildProgress(quiet=as_json) as bars:
+
+        def tell(done: int, total: int, what: str) -> None:
+            bars.expect("songs", total)
+            bars.advance("songs", what)
+
+        made = write_demo_segments(out, params, workers=workers or cores(), progress=tell)
+    if as_json:
+        return print_json({"out": str(out), **made})
+    for name, part in made["splits"].items():
+        low, high = made["tempo_bpm"][name]
+        print(
+            f"{name}: {part['segments']} segments of {part['clips']} clips, {part['songs']} songs, "
+            f"{low:g} to {high:g} beats a minute"
+        )
+    print(f"{out}: {made['bytes'] / 1e6:.0f} MB" + (", nothing had to be done" if made["unchanged"] else ""))
+    return None
+
+
+def import_preprocessed(
+    out: Annotated[Path, typer.Option(help="The dataset's folder.")],
+    root: Annotated[
+        Path | None, typer.Option(help="Folder with motion_s2, video_s2, audio_s2; with --fetch, for the downloads.")
+    ] = None,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Get the archives from Google Drive first.")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Exit with 0 though segments were left out.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn the authors' preprocessed archives into a dataset of segments, ready to train on without any video."""
+    from tiktok_dm.importers.author_archives.driver import import_preprocessed as run
+    from tiktok_dm.importers.author_archives.fetch import fetch_archives
+    from tiktok_dm.runtime.progress import BuildProgress
+
+    if root is None and not fetch:
+        raise UserError("say where the unpacked archives are: --root FOLDER; or get them first: --fetch")
+    root = root or out.with_name(out.name + ".download")
+    with BuildProgress(quiet=as_json) as bars:
+        if fetch:
+            root = fetch_archives(root, tell=bars.say)
+
+        def tell(done: int, total: int, what: str) -> None:
+            bars.expect("segments", total)
+            bars.advance("segments", what)
+
+        made = run(root, out, progress=tell)
+    if as_json:
+        print_json({"out": str(out), **made.counts, "report": made.report})
+    else:
+        for sentence in made.sentences():
+            print(sentence)
+        for name, part in made.counts["splits"].items():
+            print(f"{name}: {part['segments']:,} segments of {part['clips']} clips, {part['songs']} songs")
+        print(f"{out}: {made.counts['bytes'] / 1e6:.0f} MB" + (", unchanged" if made.counts["unchanged"] else ""))
+    if not (made.complete or allow_missing):
+        raise typer.Exit(SOME_FAILED)

@@ -1,0 +1,175 @@
+"""What an audit keeps of a clip, heard and seen once: a sketch of its music, and a track of tiny grey pictures.
+
+The track shows the picture proper, so that static decoration around it, its size and its coding make no difference.
+What was computed once is kept for the next audit. For `audit_matches`. Not for where clips come from (`audit_sources`).
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from tiktok_dm.audio.spectrogram_sketch import SongSketch, sketch
+from tiktok_dm.errors import MediaError, UserError
+from tiktok_dm.media.content_box import find_content_box
+
+Progress = Callable[[str, int, int, str], None]  # ("clips" or "songs", done, of how many, what)
+
+VERSION = 1  # of what is kept of a clip; changes with the numbers below
+RATE = 22_050  # Hz, of the sound that is sketched
+PICTURES_PER_S = 8  # at 4, a dancer's fast moves fall between the pictures of two clips that start out of step
+SIDE = 16  # px of a picture of the track
+HEIGHT = 240  # px of the pictures in which the content box is looked for
+_FIRST_PICTURES = 12 * PICTURES_PER_S  # of them
+_BOX_PICTURES = 24
+_MOST_PICTURES = 300 * PICTURES_PER_S  # of a clip; a "clip" of an hour is told by its first minutes
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is kept of a clip.
+
+    Args:
+        music: sketch of its sound.
+        pictures: uint8 (n, 16, 16), grey, `PICTURES_PER_S` a second, of the picture proper.
+        duration_s: of its sound.
+    """
+
+    music: SongSketch
+    pictures: np.ndarray = field(repr=False)
+    duration_s: float
+
+    def to_bytes(self) -> bytes:
+        out = io.BytesIO()
+        music = np.frombuffer(self.music.to_bytes(), np.uint8)
+        np.savez_compressed(out, music=music, pictures=self.pictures, duration_s=np.float64(self.duration_s))
+        return out.getvalue()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Evidence:
+        """The inverse, for what `to_bytes` wrote."""
+        with np.load(io.BytesIO(data)) as stored:
+            music = SongSketch.from_bytes(stored["music"].tobytes())
+            return Evidence(music, stored["pictures"], float(stored["duration_s"]))
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """A clip that can be heard and seen.
+
+    Args:
+        key: changes when its bytes or its times do.
+        sound: float32 (samples,), and their rate in Hz; raises `MediaError` where there is none.
+        pictures: RGB pictures (h, w, 3) uint8, `PICTURES_PER_S` a second, at most `HEIGHT` px high.
+    """
+
+    clip_id: int
+    key: str
+    sound: Callable[[], tuple[np.ndarray, float]]
+    pictures: Callable[[], Iterable[np.ndarray]]
+
+
+def listen(
+    sources: Iterable[ClipSource],
+    not_heard: dict[str, list[int]] | None = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    total: int = 0,
+) -> dict[int, Evidence]:
+    """What is to be kept of each clip, by id; each is decoded once, and kept in the folder `cache` for the next time.
+
+    A clip that holds no sound, or only silence, or cannot be decoded is put into `not_heard` instead.
+    """
+    reasons = not_heard if not_heard is not None else {}
+    evidence: dict[int, Evidence] = {}
+    for done, source in enumerate(sources, 1):
+        place = cache / f"{source.key}.npz" if cache is not None else None
+        found = _cached(place)
+        if found is None:
+            try:
+                found = evidence_of(source)
+            except MediaError as error:
+                reasons.setdefault(_one_line(error), []).append(source.clip_id)
+            else:
+                _keep(place, found)
+        if found is not None and found.music.silent:
+            reasons.setdefault("silence", []).append(source.clip_id)
+        elif found is not None:
+            evidence[source.clip_id] = found
+        if progress is not None:
+            progress("clips", done, total, f"clip {source.clip_id}")
+    return evidence
+
+
+def evidence_of(source: ClipSource) -> Evidence:
+    """Hear and see one clip; raises `MediaError` where its sound or its picture cannot be decoded."""
+    samples, rate = source.sound()
+    return Evidence(sketch(samples, rate), picture_track(source.pictures()), len(samples) / rate)
+
+
+def picture_track(pictures: Iterable[np.ndarray]) -> np.ndarray:
+    """Tiny grey pictures uint8 (n, 16, 16) of RGB ones: of the picture proper, whatever its shape.
+
+    Memory does not grow with the clip: the content box is found in the first twelve seconds.
+    """
+    from PIL import Image
+
+    first: list[np.ndarray] = []
+    track: list[np.ndarray] = []
+    box: tuple[int, int, int, int] | None = None
+
+    def tiny(picture: np.ndarray) -> np.ndarray:
+        grey = Image.fromarray(picture).convert("L")
+        return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX, box=box))
+
+    def settle() -> None:
+        nonlocal box
+        sample = first[:: max(1, len(first) // _BOX_PICTURES)]
+        if sample:
+            found = find_content_box(np.stack(sample))
+            box = (found.x, found.y, found.x + found.width, found.y + found.height)
+        track.extend(tiny(picture) for picture in first)
+        first.clear()
+
+    for count, picture in enumerate(pictures):
+        if count >= _MOST_PICTURES:
+            break
+        if count < _FIRST_PICTURES:
+            first.append(picture)
+            continue
+        if first:
+            settle()
+        track.append(tiny(picture))
+    settle()
+    return np.stack(track) if track else np.zeros((0, SIDE, SIDE), np.uint8)
+
+
+def _cached(place: Path | None) -> Evidence | None:
+    """What was kept of a clip; None where nothing was, or nothing that can still be read."""
+    if place is None or not place.is_file():
+        return None
+    try:
+        return Evidence.from_bytes(place.read_bytes())
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, UserError):  # half, or of another version
+        return None
+
+
+def _keep(place: Path | None, found: Evidence) -> None:
+    from tiktok_dm.files import write_atomic
+
+    if place is None:
+        return
+    try:
+        write_atomic(place, found.to_bytes())
+    except (OSError, UserError):  # it only saves time; an audit needs no place to write
+        return
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")

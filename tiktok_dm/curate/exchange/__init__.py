@@ -1,0 +1,1 @@
+"""Annotations for Label Studio and ELAN, and home again."""

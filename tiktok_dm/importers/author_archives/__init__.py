@@ -1,0 +1,1 @@
+"""The authors' preprocessed archives, made a dataset."""

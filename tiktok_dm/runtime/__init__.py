@@ -1,0 +1,1 @@
+"""Running steps whose outputs have content keys: store, ledger, executors, progress."""
