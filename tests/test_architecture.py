@@ -66,6 +66,83 @@ def test_imports_run_downwards(path: Path) -> None:
             assert rank(part(name)) >= rank(here), f"{path} imports {name}, which stands above it"
 
 
+@pytest.mark.parametrize("package", ["tiktok_dm", "d2m_model"])
+def test_a_folder_is_a_chapter_that_is_seen_at_a_glance(package: str) -> None:
+    folders = {path.parent for path in modules(package)}
+    assert {f: n for f in folders if (n := len(list(f.glob("*.py")))) > 20} == {}
+
+
+def imported_modules() -> dict[str, set[str]]:
+    """Each module of both packages, and those of them that it imports: anywhere in it, type checking included.
+
+    `from package import module` is an import of the module; what else a package's own file holds is one of the package.
+    """
+    paths = {dotted(path): path for package in ("tiktok_dm", "d2m_model") for path in modules(package)}
+    graph: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        found = graph[name] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                whole = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= whole if whole <= paths.keys() else (whole & paths.keys()) | {node.module}
+        graph[name] = (found & paths.keys()) - {name}
+    return graph
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    left = imported_modules()
+    while True:
+        free = [name for name, others in left.items() if not others & left.keys()]
+        if not free:
+            break
+        for name in free:
+            del left[name]
+    assert sorted(left) == []
+
+
+def test_the_runtime_knows_nothing_of_dance() -> None:
+    for path in modules("tiktok_dm/runtime"):
+        ours = {part(name) for name in imports(path) if name.startswith("tiktok_dm.")}
+        assert ours <= {"runtime", "errors", "files", "machine"}, path
+
+
+def test_the_checks_of_a_dataset_know_nothing_of_importers() -> None:
+    for path in modules("tiktok_dm/dataset"):
+        assert "importers" not in {part(name) for name in imports(path) if name.startswith("tiktok_dm.")}
+
+
+# Chapters of the model, from the top down.
+MODEL_LAYERS = [
+    {"cli", "__main__"},
+    {"parity", "parity_pack"},
+    {"sampling"},
+    {"training"},
+    {"checkpoint"},
+    {"networks"},
+    {"model_folder"},
+    {"codec"},
+    {"config", "configs", "motion", "atomic", "__init__"},
+]
+
+
+def test_the_models_imports_run_downwards() -> None:
+    def place(name: str) -> int:
+        return next(i for i, layer in enumerate(MODEL_LAYERS) if name in layer)
+
+    allowed = {("codec", "training")}  # the codec's training shares the model's settings and its mel spectrogram
+    for module, others in imported_modules().items():
+        if module.startswith("d2m_model."):
+            for other in (other for other in others if other.startswith("d2m_model.")):
+                here, there = part(module), part(other)
+                assert place(there) >= place(here) or (here, there) in allowed, (module, other)
+
+
 def test_the_model_imports_only_what_it_may() -> None:
     for path in modules("d2m_model"):
         for name in imports(path):

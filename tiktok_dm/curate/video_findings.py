@@ -85,7 +85,9 @@ def find_in_videos(
     """
     if not new:
         return []
-    with make_executor("local" if workers > 1 else "inline", max(1, workers)) as executor:
+    with make_executor(
+        "local" if workers > 1 else "inline", max(1, workers), preload=["tiktok_dm.pipeline.preload"]
+    ) as executor:
         found = _cuts(executor, new, sums, work, failed, expect, advance)
         if dancers:
             _count(executor, found, work, DancersParams(estimator=estimator), expect, advance)

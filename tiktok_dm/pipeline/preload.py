@@ -2,6 +2,11 @@
 
 import contextlib
 
+import av  # noqa: F401
+import numpy  # noqa: F401
+import PIL.Image  # noqa: F401
+import soundfile  # noqa: F401
+
 import tiktok_dm.pipeline.stages  # noqa: F401
 
 with contextlib.suppress(Exception):  # a worker that needs it will say what is wrong

@@ -126,7 +126,12 @@ def _build(options: BuildOptions, request: str) -> BuildResult:
     store = Store(options.work)
     store.clear_unfinished()
     progress = BuildProgress(options.quiet)
-    with progress, make_executor(options.executor, options.workers, options.ray_address) as executor:
+    with (
+        progress,
+        make_executor(
+            options.executor, options.workers, options.ray_address, ["tiktok_dm.pipeline.preload"]
+        ) as executor,
+    ):
         truth = None
         if options.demo is not None:
             from tiktok_dm.pipeline.demo import render_demo

@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
@@ -24,8 +24,6 @@ from tiktok_dm.errors import UserError
 from tiktok_dm.machine import cores
 from tiktok_dm.runtime.task import Closing, RemoteError, Task, WorkerDied, call
 
-# Slow to import and wanted by nearly every task: loaded once, before workers are forked from that process.
-_PRELOAD = ["numpy", "av", "PIL.Image", "soundfile", "tiktok_dm.runtime.executor", "tiktok_dm.pipeline.preload"]
 # One task a worker keeps one core busy; libraries that start a thread per core on top only get into each other's way.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -50,7 +48,9 @@ class Executor(Protocol):
     ) -> None: ...
 
 
-def make_executor(kind: str = "local", workers: int | None = None, address: str | None = None) -> Executor:
+def make_executor(
+    kind: str = "local", workers: int | None = None, address: str | None = None, preload: Sequence[str] = ()
+) -> Executor:
     """The executor of a name.
 
     Args:
@@ -58,6 +58,7 @@ def make_executor(kind: str = "local", workers: int | None = None, address: str 
         workers: how many tasks run at a time; None: one a core (Ray: one a CPU of the cluster but one).
             0 is `inline`.
         address: of a running Ray cluster; None starts one on this machine.
+        preload: modules that are slow to import and wanted by nearly every task; see `LocalExecutor`.
 
     Raises:
         UserError: no such kind, a negative number, or Ray is not installed.
@@ -67,7 +68,7 @@ def make_executor(kind: str = "local", workers: int | None = None, address: str 
     if kind == "inline" or (kind == "local" and workers == 0):
         return InlineExecutor()
     if kind == "local":
-        return LocalExecutor(workers or cores())
+        return LocalExecutor(workers or cores(), preload)
     if kind == "ray":
         from tiktok_dm.runtime.ray_executor import RayExecutor
 
@@ -103,10 +104,12 @@ class LocalExecutor(Closing):
 
     Args:
         workers: number of processes; even one is a process of its own, so that a crash or a leak stays there.
+        preload: modules that the server process imports once, before workers are forked from it.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, preload: Sequence[str] = ()) -> None:
         self.workers = workers
+        self._preload = [__name__, *preload]
         self._lock = threading.RLock()
         self._waiting: deque[Task] = deque()
         # A pool of one process a slot: when one breaks, it is certain which task it had.
@@ -137,7 +140,7 @@ class LocalExecutor(Closing):
     def _start(self, slot: int, task: Task) -> None:
         pool = self._pools[slot]
         if pool is None:
-            pool = self._pools[slot] = _pool_of_one()
+            pool = self._pools[slot] = _pool_of_one(self._preload)
         task.chances -= 1
         try:
             running = pool.submit(call, task.function, task.args)
@@ -201,9 +204,9 @@ class LocalExecutor(Closing):
             pool.shutdown(wait=True)
 
 
-def _pool_of_one() -> ProcessPoolExecutor:
+def _pool_of_one(preload: list[str]) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
+    context.set_forkserver_preload(preload)
     # The server keeps the environment it was started with, and its children inherit that.
     with _environment({name: "1" for name in _ONE_THREAD}):
         multiprocessing.forkserver.ensure_running()
