@@ -76,6 +76,12 @@ def open_dataset(
 
     Raises:
         UserError: no such configuration, or a folder without a dataset.
+
+    Example:
+        >>> from tiktok_dm import open_dataset
+        >>> clips = open_dataset("demo")
+        >>> sorted(clips), clips["train"].num_rows
+        (['test', 'train'], 1)
     """
     columns = features(config)
     if Path(path).is_dir() and not (Path(path) / "README.md").is_file():
@@ -116,6 +122,12 @@ def decode_video(value: Encoded) -> Iterator[np.ndarray]:
     Raises:
         UserError: no bytes in the value.
         MediaError: the bytes are no video.
+
+    Example:
+        >>> from tiktok_dm import decode_video, open_dataset
+        >>> clip = open_dataset("demo")["train"][0]
+        >>> next(decode_video(clip["video"])).shape == (clip["height"], clip["width"], 3)
+        True
     """
     for _, picture in video_frames(value):
         yield picture.to_ndarray(format="rgb24")
@@ -146,6 +158,13 @@ def decode_audio(value: Encoded) -> tuple[np.ndarray, int]:
     Raises:
         UserError: no bytes in the value.
         MediaError: the bytes are no sound.
+
+    Example:
+        >>> from tiktok_dm import decode_audio, open_dataset
+        >>> segment = open_dataset("demo", "segments")["train"][0]
+        >>> samples, rate = decode_audio(segment["audio"])
+        >>> samples.shape, rate
+        ((44100,), 22050)
     """
     import soundfile
 

@@ -195,6 +195,13 @@ class JukeboxVQVAE(nn.Module):
 
     Raises:
         UserError: a level that the configuration does not have.
+
+    Example:
+        >>> from d2m_model import JukeboxVQVAE
+        >>> codec = JukeboxVQVAE(2)
+        >>> latent = codec.encode(torch.zeros(1, 1, 44_032))
+        >>> latent.shape, codec.hop
+        (torch.Size([1, 64, 344]), 128)
     """
 
     licence: str = ""

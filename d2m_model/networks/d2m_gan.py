@@ -41,6 +41,14 @@ class D2MGAN(
 
     Args:
         config: sizes, preset and level.
+
+    Example:
+        >>> from d2m_model import D2MGAN
+        >>> from d2m_model.config import preset_config
+        >>> model = D2MGAN(preset_config("paper", "high", visual_features=0, width=0.0625))
+        >>> motion = torch.zeros(1, 60, 75)
+        >>> model(motion).shape
+        torch.Size([1, 64, 344])
     """
 
     motion_encoder: MotionEncoder | None

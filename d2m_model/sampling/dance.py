@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,6 @@ from d2m_model.motion import N_JOINTS
 from tiktok_dm import media
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import POSE_FPS, SEGMENT_S
-
-# Pictures in which the content box is looked for, and their height: as the build has them.
-_SAMPLED, _SAMPLE_HEIGHT = 32, 360
-
 
 ALL_SPLITS = "all"
 
@@ -101,19 +96,11 @@ def dance_from_video(path: str | Path, *, dancer: int = 0, estimator: str = "med
         UserError: nobody is seen, or no such dancer.
         MediaError: not a video that can be read, or one without pictures.
     """
-    from tiktok_dm.media.content_box import find_content_box
-    from tiktok_dm.pose.registry import get_estimator
-    from tiktok_dm.pose.tracking import estimate_poses
+    from tiktok_dm.pose.video import estimate_poses
 
     path = Path(path)
     film = media.probe(path)
-    spread = min(_SAMPLED / max(film.duration_s, 0.1), 20.0)
-    sample = [rgb for _, rgb in islice(media.read_frames(path, fps=spread, max_height=_SAMPLE_HEIGHT), 2 * _SAMPLED)]
-    height, width = sample[0].shape[:2]
-    box = find_content_box(np.stack(sample)).scaled((width, height), (film.width, film.height))
-    found = estimate_poses(
-        media.read_frames(path, fps=POSE_FPS), (box.x, box.y, box.width, box.height), get_estimator(estimator)
-    )
+    found = estimate_poses(path, estimator)
     if found.shape[1] == 0:
         raise UserError(f"{path} shows no dancer in {len(found)} pictures; give a video in which a person is in view.")
     # The grid knows the pictures' length to a thirtieth of a second; the file's is exact, but may be its sound's.

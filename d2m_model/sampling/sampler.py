@@ -207,6 +207,12 @@ class DanceToMusic:
 
     Raises:
         UserError: a codec of another level or size than the model's, or a device that is not there.
+
+    Example:
+        >>> from d2m_model import DanceToMusic
+        >>> music = DanceToMusic.from_pretrained("runs/demo/last", codec="codec", device="cpu")("clip.mp4")
+        >>> music.sample_rate, music.audio.ndim
+        (22050, 1)
     """
 
     def __init__(

@@ -96,6 +96,16 @@ def train(config: TrainingConfig, progress: Progress | None = None) -> Path:
     Raises:
         UserError: data, codec and model that do not go together; a folder that holds a run of another configuration; a
             loss that is no longer finite (the last checkpoint stays).
+
+    Example:
+        >>> from d2m_model import train
+        >>> from d2m_model.training.config import read_training_config
+        >>> data = ["dataset=demo", "codec=codec", "cache=cache", "validation_songs=0"]
+        >>> short = ["steps=1", "batch=1", "samples=0", "logger=none", "threads=1", "accelerator=cpu"]
+        >>> narrow = ["model.width=0.03125", "model.motion_embedding=16", "model.latent_channels=8", "decoded_frames=8"]
+        >>> run = train(read_training_config("demo", [*data, *short, *narrow]))
+        >>> (run / "last" / "model.safetensors").is_file()
+        True
     """
     from lightning_fabric import Fabric
 

@@ -74,6 +74,14 @@ def assign_splits(
 
     Raises:
         UserError: a fraction out of range, a clip without song, or fewer songs than splits.
+
+    Example:
+        >>> from tiktok_dm import assign_splits, read_annotations
+        >>> from tiktok_dm.shipped import shipped
+        >>> clips = read_annotations(shipped("annotations", "tiktok_dm")).clips
+        >>> splits = assign_splits(clips, test_fraction=0.2, seed=0)
+        >>> int(clips.song_id.isin(splits.song_id[splits.split == "test"]).sum())
+        85
     """
     import pandas as pd
 

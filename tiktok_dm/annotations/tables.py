@@ -112,6 +112,13 @@ def read_annotations(
 
     Raises:
         ProblemsError: anything is wrong; it names everything that is.
+
+    Example:
+        >>> from tiktok_dm import read_annotations
+        >>> from tiktok_dm.shipped import shipped
+        >>> annotations = read_annotations(shipped("annotations", "tiktok_dm"))
+        >>> len(annotations.clips), annotations.clips.song_id.nunique()
+        (445, 86)
     """
     places = None if splits is None else Path(splits)
     annotations, problems = _load(Path(folder), places, durations or {}, with_splits)

@@ -92,6 +92,15 @@ def evaluate(
         ProblemsError: without `partial`: files are missing, unreadable, empty, not finite, or there twice; all are
             named.
         UserError: nothing to score, or an unusable reference.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tiktok_dm import evaluate
+        >>> from tiktok_dm.benchmark.pairs import read_reference
+        >>> truth = read_reference(Path("demo"), split="all", config="clips")
+        >>> scores = evaluate(truth, {name: item.audio for name, item in truth.items.items()})
+        >>> scores.metrics["beat_f_70ms"].value
+        1.0
     """
     options = options or EvaluateOptions()
     if options.resamples < 100:

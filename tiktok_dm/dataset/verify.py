@@ -105,6 +105,12 @@ def verify(
 
     Raises:
         UserError: no dataset in `out`.
+
+    Example:
+        >>> from tiktok_dm import verify
+        >>> report = verify("demo", decoders=False)
+        >>> report.ok, report.findings
+        (True, [])
     """
     out = Path(out)
     if not out.is_dir() or not any((out / name).exists() for name in (MANIFEST, CARD, DATA)):

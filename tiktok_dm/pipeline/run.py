@@ -44,6 +44,12 @@ class BuildOptions:
         keep_work: keep the cut clips in the work folder too, though the dataset holds them.
         retry_gone: ask again for sources that an earlier build found gone.
         visual: weights and device of the visual features, where the parameters ask for them.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tiktok_dm import BuildOptions
+        >>> BuildOptions(Path("my_dataset"), annotations=Path("my_dances"), media=Path("my_videos")).work.name
+        'my_dataset.work'
     """
 
     out: Path
@@ -105,6 +111,14 @@ def build(options: BuildOptions) -> BuildResult:
             build, or no clip that came through.
         ProblemsError: everything that is wrong with the annotations.
         DiskFull: no room; what is finished is kept.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tiktok_dm import BuildOptions, build
+        >>> from tiktok_dm.synthetic import DemoParams
+        >>> result = build(BuildOptions(Path("demo"), demo=DemoParams(clips=2, songs=2, seed=0), quiet=True))
+        >>> result.counts["ok"]
+        2
     """
     _check_out(options.out)
     parse_only(options.only)  # a slip in it should not cost the rendering of a demo first

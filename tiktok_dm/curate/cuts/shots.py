@@ -7,14 +7,16 @@ does, it is likely; where only the music does, there is none. Not for songs and 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from tiktok_dm.curate.cuts.cards import judge, look
 from tiktok_dm.curate.cuts.music_changes import runs_on
-from tiktok_dm.curate.cuts.scan import Scan
+from tiktok_dm.curate.cuts.scan import Scan, scan
 from tiktok_dm.curate.cuts.transition_evidence import (
     FAR_S,
     HOPELESS,
@@ -87,6 +89,28 @@ class _Judged:
     odds: float  # by the picture
     heard: float | None  # probability that the music runs on
     confidence: float
+
+
+def detect_shots(video: str | Path, work: Path | None = None) -> list[Shot]:
+    """The shots of a video, which tile it in order: dancers, cards, nothing.
+
+    Args:
+        video: a compilation.
+        work: folder for what the scan found, so that the next call is quick; a temporary one when None.
+
+    Raises:
+        MediaError: the file is missing, empty, not a video, or holds no frame that decodes.
+
+    Example:
+        >>> from tiktok_dm import detect_shots
+        >>> shots = detect_shots("clip.mp4")
+        >>> [(shot.kind, shot.start_s) for shot in shots]
+        [('clip', 0.0)]
+    """
+    if work is not None:
+        return find_shots(scan(Path(video), Path(work)))[0]
+    with tempfile.TemporaryDirectory(prefix="tiktok-dm-shots-") as scratch:
+        return find_shots(scan(Path(video), Path(scratch)))[0]
 
 
 def find_shots(scan: Scan) -> tuple[list[Shot], list[Boundary]]:
