@@ -48,7 +48,7 @@ def test_it_names_its_weights_and_keeps_the_contract(estimator: Estimator) -> No
 
 def test_neither_mediapipe_nor_opencv_is_imported() -> None:
     code = (
-        "import sys, numpy as np; from tiktok_dm.pose.base import get_estimator as g\n"
+        "import sys, numpy as np; from tiktok_dm.pose.registry import get_estimator as g\n"
         "g('mediapipe').detect([np.zeros((64, 64, 3), np.uint8)])\n"
         "print([m for m in ('mediapipe', 'cv2', 'torch', 'tensorflow') if m in sys.modules])"
     )
