@@ -72,6 +72,7 @@ test-oldest:
 	$(PYTHON) tools/lowest_versions.py > .venv-oldest/lowest.txt
 	.venv-oldest/bin/python $(PIP) -c .venv-oldest/lowest.txt -e ".[model,test]"
 	.venv-oldest/bin/tiktok-dm models fetch
+	.venv-oldest/bin/python -c "from tiktok_dm.pipeline.music import warm_up; warm_up()"
 	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not install" $(CORE)
 
 test-newest:
@@ -79,6 +80,7 @@ test-newest:
 	.venv-newest/bin/python $(PIP) $(TORCH)
 	.venv-newest/bin/python $(PIP) --upgrade --upgrade-strategy eager "$(TORCH)" -e ".[model,test]"
 	.venv-newest/bin/tiktok-dm models fetch
+	.venv-newest/bin/python -c "from tiktok_dm.pipeline.music import warm_up; warm_up()"
 	.venv-newest/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not install" $(CORE)
 
 test-wheel: env

@@ -164,3 +164,17 @@ def test_clips_of_one_song_agree_in_tempo(shared_data, tmp_path):
             octave = 2 ** round(np.log2(one / other))
             assert octave == 1, song
             assert one / other == pytest.approx(octave, rel=0.04), song
+
+
+def test_an_environment_made_anew_compiles_anew(tmp_path: Path) -> None:
+    """Two processes that compile librosa's loops at once leave machine code that crashes: the mark must not be stale."""
+    from tiktok_dm.pipeline.music import _compiled
+
+    home = tmp_path / "librosa"
+    home.mkdir()
+    (home / "beat.py").write_text("")
+    first = _compiled(tmp_path, home)
+    assert _compiled(tmp_path, home) == first
+    (home / "beat.py").rename(tmp_path / "old")
+    (home / "beat.py").write_text("")
+    assert _compiled(tmp_path, home) != first

@@ -312,8 +312,7 @@ def warm_up() -> ModuleType:
         # In a read-only environment numba may find no place for the machine code, and then refuses to work at all.
         setattr(numba.config, "CACHE_DIR", str(cache))  # noqa: B010 (made at run time)
 
-    place = zlib.crc32(str(home).encode())
-    done = cache / f"librosa-{version('librosa')}-numba-{version('numba')}-{sys.implementation.cache_tag}-{place:08x}"
+    done = _compiled(cache, home)
     if done.exists():
         _compile()
         return librosa
@@ -321,6 +320,15 @@ def warm_up() -> ModuleType:
         _compile()
         done.touch()
     return librosa
+
+
+def _compiled(cache: Path, home: Path) -> Path:
+    """The file that says that librosa's loops are compiled, for the librosa whose package is the folder `home`."""
+    # An environment that was made anew at the same place has nothing compiled: its files are other ones.
+    file = (home / "beat.py").stat()
+    place = zlib.crc32(f"{home} {file.st_ino} {file.st_mtime_ns}".encode())
+    versions = f"librosa-{version('librosa')}-numba-{version('numba')}"
+    return cache / f"{versions}-{sys.implementation.cache_tag}-{place:08x}"
 
 
 def _compile() -> None:
