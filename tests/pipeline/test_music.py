@@ -167,7 +167,7 @@ def test_clips_of_one_song_agree_in_tempo(shared_data, tmp_path):
 
 
 def test_an_environment_made_anew_compiles_anew(tmp_path: Path) -> None:
-    """Two processes that compile librosa's loops at once leave machine code that crashes: the mark must not be stale."""
+    """Two processes that compile librosa's loops at once leave machine code that crashes: no mark may be stale."""
     from tiktok_dm.pipeline.music import _compiled
 
     home = tmp_path / "librosa"
