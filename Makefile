@@ -11,7 +11,7 @@ TORCH ?= torch==2.13.0
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: env demo demo-model test test-slow test-mmpose test-wheel test-oldest test-newest test-processors lint benchmark \
-	dist check-version clean help
+	dist check-version audit clean help
 
 help:
 	@echo "make demo        build the embedded demo dataset into $(DEMO)/ (report: $(DEMO)/report.html)"
@@ -24,6 +24,7 @@ help:
 	@echo "make test-newest the same with whatever versions are newest today"
 	@echo "make test-processors  the numeric tests as on other processors"
 	@echo "make lint        ruff and mypy"
+	@echo "make audit       known vulnerabilities and licences of what is installed"
 	@echo "make benchmark   the build's speed and memory, as ratios"
 	@echo "make clean       remove the demo; the environment stays"
 
@@ -123,6 +124,11 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Known vulnerabilities, where pip-audit can reach its database, and licences of what is installed (docs/licences.md).
+audit: env
+	test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/python $(PIP) pip-audit pip-licenses; }
+	$(BIN)/python tools/audit.py .venv-audit/bin $(BIN)/python docs/licences.md
 
 # The two files of a release, in dist/.
 dist: env
