@@ -94,24 +94,27 @@ async function refresh(sentence) {
   if (sentence) tell(sentence);
 }
 
+// Whether the files were changed elsewhere is asked between edits, never beside one: an answer that was made before an edit
+// and read after it would put the page back, and the next edit would be refused.
 async function poll() {
-  try {
-    const { revision } = await (await fetch("/api/revision")).json();
-    if (lost) {
-      lost = false;
-      tell("");
-    }
-    await chain;
-    if (state && revision !== state.revision) {
-      round += 1;
-      const before = state.problems.length;
-      const known = state.revision;
-      await refresh();
-      if (state.revision !== known && !state.problems.length) tell(before ? "The files are in order again." : "The files were changed elsewhere: this is how they are now.");
-    }
-  } catch {
-    if (!lost) gone("The review's server does not answer. What was saved is safe; start the review again.");
-  }
+  chain = chain
+    .then(async () => {
+      const { revision } = await (await fetch("/api/revision")).json();
+      if (lost) {
+        lost = false;
+        tell("");
+      }
+      if (state && revision !== state.revision) {
+        round += 1;
+        const before = state.problems.length;
+        await refresh();
+        if (!state.problems.length) tell(before ? "The files are in order again." : "The files were changed elsewhere: this is how they are now.");
+      }
+    })
+    .catch(() => {
+      if (!lost) gone("The review's server does not answer. What was saved is safe; start the review again.");
+    });
+  await chain;
   setTimeout(poll, POLL_MS);
 }
 
