@@ -11,7 +11,7 @@ TORCH ?= torch==2.13.0
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: env demo demo-model test test-slow test-mmpose test-wheel test-oldest test-newest test-processors lint benchmark \
-	dist check-version audit clean help
+	dist check-version audit docs clean help
 
 help:
 	@echo "make demo        build the embedded demo dataset into $(DEMO)/ (report: $(DEMO)/report.html)"
@@ -24,6 +24,7 @@ help:
 	@echo "make test-newest the same with whatever versions are newest today"
 	@echo "make test-processors  the numeric tests as on other processors"
 	@echo "make lint        ruff and mypy"
+	@echo "make docs        the documentation as a site, in site/"
 	@echo "make audit       known vulnerabilities and licences of what is installed"
 	@echo "make benchmark   the build's speed and memory, as ratios"
 	@echo "make clean       remove the demo; the environment stays"
@@ -124,6 +125,11 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in site/; a broken link or name is an error.
+docs: env
+	test -x .venv-docs/bin/mkdocs || { $(PYTHON) -m venv .venv-docs && .venv-docs/bin/python $(PIP) mkdocs-material "mkdocstrings[python]"; }
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 
 # Known vulnerabilities, where pip-audit can reach its database, and licences of what is installed (docs/licences.md).
 audit: env

@@ -11,7 +11,7 @@ each estimator and device:
 
 On a CPU processor seconds of one thread are counted, so that neighbours on the machine do not.
 
-    python benchmarks/pose.py [--device cpu|cuda] [--model t] [--json FILE] [--readme README.md]
+    python benchmarks/pose.py [--device cpu|cuda] [--model t] [--json FILE] [--readme docs/build.md]
 
 Needs `python -m tiktok_dm.pose.install_mmpose`. `--readme` puts the table between the lines `<!-- pose speed -->` and
 `<!-- end -->`.
@@ -244,7 +244,7 @@ def mediapipe(repeat: int) -> dict[str, Any]:
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
-    """The figures as a table for the README."""
+    """The figures as a table for the docs."""
     lines = [
         "| estimator | machine | precision | people / s | times mmpose's loop | whole / bare forward | GPU busy |",
         "|---|---|---|---|---|---|---|",

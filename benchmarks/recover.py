@@ -228,7 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     here = Path(__file__).parent
     parser.add_argument("--json", type=Path, default=here / "recover.json")
-    parser.add_argument("--plot", type=Path, default=here / "recover.png")
+    parser.add_argument("--plot", type=Path, default=here.parent / "docs" / "images" / "recover.png")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--data", type=Path, default=None)
     given = parser.parse_args()

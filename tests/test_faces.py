@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,11 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             runner.run(example, out=said.append)
             failures += said
     assert not failures, "".join(failures)
+
+
+@pytest.mark.parametrize("package", ["tiktok_dm", "d2m_model"])
+def test_the_site_describes_every_public_name_at_its_home(package: str) -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    homes = importlib.import_module(package)._HOMES
+    described = {path for path in re.findall(r"(?m)^::: (\S+)$", page) if path.startswith(f"{package}.")}
+    assert described == {f"{package}.{home}.{name}" for name, home in homes.items()}
