@@ -41,8 +41,7 @@ from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import LEVELS, SEGMENT_SAMPLES, preset_config
 from d2m_model.networks.d2m_gan import D2MGAN
 from d2m_model.sampling.sampler import DanceToMusic
-from d2m_model.training.adversarial import BETAS, LEARNING_RATE, AdversarialLoss
-from d2m_model.training.losses import WEIGHTS, ReconstructionLosses
+from d2m_model.training.losses import BETAS, LEARNING_RATE, WEIGHTS, AdversarialLoss, ReconstructionLosses
 from d2m_model.training.step import Batch, TrainingStep
 from tiktok_dm.schema import POSE_FPS
 

@@ -18,10 +18,10 @@ from torch.nn import functional
 
 from d2m_model.codec.interface import straight_through
 from d2m_model.codec.jukebox import JukeboxVQVAE
+from d2m_model.codec.spectral import LogMel
 from d2m_model.networks.convolution import Conv1d, ReflectionPad1d
 from d2m_model.networks.residual import ResidualBlock, WeightNormConv1d
 from d2m_model.training.losses import WEIGHTS
-from d2m_model.training.mel import LogMel
 from d2m_model.training.step import Batch
 
 

@@ -196,7 +196,7 @@ class _Fixed:
 def from_files(estimator: Any, folder: Path, clips: int, seconds_each: float = 10.0) -> dict[str, Any]:
     """From video files to tracked dancers, and how busy the GPU is meanwhile."""
     from tiktok_dm import media
-    from tiktok_dm.pose.streaming import Clip, estimate_clips
+    from tiktok_dm.pose.video import Clip, estimate_clips
 
     frames, regions = dancers(60)
     estimator.detector = _Fixed(estimator.detector, regions)

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tiktok_dm.curate.agreement import (
+from benchmarks.agreement import (
     KnownClip,
     agree_in_time,
     dancers_right,

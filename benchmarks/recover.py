@@ -1,7 +1,7 @@
 """How many of the 445 released clips `tiktok-dm recover` finds again, against the error rate of the proposals.
 
 Compilations are simulated from the released facts (order, songs, whole segments); see
-`tiktok_dm.curate.recover.simulation`. At rate e, a share e of the cuts is missed (half of these still stand among the
+`benchmarks.recover_simulation`. At rate e, a share e of the cuts is missed (half of these still stand among the
 candidates, with a low confidence), as many false ones are added, a share e of the clips has a wrong song, of the cards
 is taken for clips, and e / 2 of the clips are taken for cards. A clip is found when both ends are within half a second.
 
@@ -29,13 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from tiktok_dm.annotations.released import released_annotations
-from tiktok_dm.annotations.tables import Annotations
-from tiktok_dm.curate.proposals import Proposals
-from tiktok_dm.curate.recover.alignment import align
-from tiktok_dm.curate.recover.evidence import evidence, facts
-from tiktok_dm.curate.recover.model import TOLERANCE_S, AlignmentModel
-from tiktok_dm.curate.recover.simulation import (
+from benchmarks.recover_simulation import (
     Damage,
     Extras,
     Stretch,
@@ -44,6 +38,12 @@ from tiktok_dm.curate.recover.simulation import (
     simulate_films,
     simulate_proposals,
 )
+from tiktok_dm.annotations.released import released_annotations
+from tiktok_dm.annotations.tables import Annotations
+from tiktok_dm.curate.proposals import Proposals
+from tiktok_dm.curate.recover.alignment import align
+from tiktok_dm.curate.recover.evidence import evidence, facts
+from tiktok_dm.curate.recover.model import TOLERANCE_S, AlignmentModel
 
 RATES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 KINDS = {

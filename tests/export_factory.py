@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tiktok_dm.dataset.items import ClipItem, DatasetMeta
+from tiktok_dm.dataset.rows import ClipItem, DatasetMeta
 from tiktok_dm.media import encode_audio, write_video
 
 WIDTH, HEIGHT, FPS, RATE = 96, 64, 30, 22_050

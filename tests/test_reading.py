@@ -13,7 +13,7 @@ from export_factory import META, make_items, pictures, private_cache
 
 from tiktok_dm import reading
 from tiktok_dm.dataset.export import export
-from tiktok_dm.dataset.items import ClipItem
+from tiktok_dm.dataset.rows import ClipItem
 from tiktok_dm.errors import MediaError, UserError
 from tiktok_dm.reading import decode_audio, decode_video, features, missing_decoder, open_dataset
 

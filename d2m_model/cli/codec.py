@@ -128,8 +128,8 @@ def fetch(
     url: Annotated[str, typer.Option(help="A mirror to fetch it from; the public address if left.")] = "",
 ) -> None:
     """Fetch JukeBox's public VQ-VAE, whose licence allows non-commercial use only."""
-    from d2m_model.codec.fetch import URL, default_path
-    from d2m_model.codec.fetch import fetch as fetch_file
+    from d2m_model.codec.files import URL, default_path
+    from d2m_model.codec.files import fetch as fetch_file
     from d2m_model.codec.jukebox import LICENCE
 
     with LoopProgress(in_bytes=True) as progress:

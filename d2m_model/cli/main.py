@@ -1,9 +1,13 @@
-"""The `d2m` command: thin, one function a verb. Nothing heavy is imported before a verb needs it."""
+"""The verbs `d2m train` and `d2m plot`. Not for what they do.
+
+The `d2m` command: thin, one function a verb. Nothing heavy is imported before a verb needs it."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +15,78 @@ import typer
 
 from d2m_model.cli.codec import app as codec
 from d2m_model.cli.sample import sample
-from d2m_model.cli.train import plot, train
 from tiktok_dm.errors import UserError
+
+
+def train(
+    config: Annotated[str, typer.Argument(help="A name that `d2m configs` lists, or a YAML file of your own.")],
+    settings: Annotated[list[str] | None, typer.Argument(help="key=value on top of it (losses.mel=0).")] = None,
+) -> None:
+    """Train D2M-GAN, or go on with the run that is in the configuration's folder."""
+    from d2m_model.training.config import read_training_config
+    from d2m_model.training.trainer import train as run_training
+
+    chosen = read_training_config(config, settings or ())
+    shown = TrainingProgress(chosen.steps)
+    try:
+        run = run_training(chosen, shown)
+    finally:
+        shown.close()
+    if shown.seen:
+        typer.echo(f"{run}: {chosen.steps} steps; sample with `d2m sample {run / 'best'} VIDEO --out FOLDER`")
+
+
+def plot(
+    run: Annotated[Path, typer.Argument(help="A folder of `d2m train`.")],
+    out: Annotated[Path | None, typer.Option(help="Picture to write; RUN/losses.png if left.")] = None,
+) -> None:
+    """Draw every loss of a run against its steps."""
+    from d2m_model.training.plot import plot as draw
+
+    typer.echo(draw(run, out or run / "losses.png"))
+
+
+class TrainingProgress:
+    """A bar on a terminal, a line now and then elsewhere.
+
+    Args:
+        steps: of the whole training.
+    """
+
+    EVERY_S = 10.0
+
+    def __init__(self, steps: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.steps = steps
+        self.seen = 0
+        self.text = ""
+        self._told = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+            self._bar = Progress(*columns, console=Console(stderr=True))
+
+    def __call__(self, done: int, losses: Mapping[str, float]) -> None:
+        self.seen = done
+        if losses:
+            names = [name for name in losses if name not in ("learning_rate", "discriminator_gradient_norm")]
+            self.text = "  ".join(f"{name} {losses[name]:.4g}" for name in names)
+        if self._bar is not None:
+            if not self._bar.tasks:
+                self._bar.start()
+                self._bar.add_task("", total=self.steps)
+            self._bar.update(self._bar.tasks[0].id, completed=done, description=self.text)
+        elif losses and (time.monotonic() - self._told >= self.EVERY_S or done in (1, self.steps)):
+            self._told = time.monotonic()
+            print(f"step {done}/{self.steps}  {self.text}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the terminal tidy."""
+        if self._bar is not None and self._bar.tasks:
+            self._bar.stop()
+
 
 app = typer.Typer(help="D2M-GAN: music from dance.", no_args_is_help=True, add_completion=False)
 
@@ -35,8 +109,7 @@ def parity(
     only: Annotated[list[str] | None, typer.Option(help="Parts to compare (repeat); all if left.")] = None,
 ) -> None:
     """Compare this implementation with the reference's numbers; exit code 1 if any is over its tolerance."""
-    from d2m_model.parity import PARTS, compare
-    from d2m_model.parity_pack import open_pack
+    from d2m_model.parity import PARTS, compare, open_pack
 
     opened = open_pack(pack, expected)
     typer.echo(f"seed {opened.seed}, batch {opened.batch}, float32")
@@ -62,7 +135,7 @@ def info(
 ) -> None:
     """Shapes and parameter counts of each preset and level, for one 2-s window."""
     from d2m_model.config import LEVELS, PRESETS, preset_config
-    from d2m_model.networks.info import describe
+    from d2m_model.networks.d2m_gan import describe
 
     changes = {} if visual else {"visual_features": 0}
     for chosen_preset in [preset] if preset else PRESETS:

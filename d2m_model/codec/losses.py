@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from d2m_model.codec.guide import LoudnessGuide
 from d2m_model.codec.interface import straight_through
 from d2m_model.codec.jukebox import JukeboxVQVAE
-from d2m_model.codec.spectral import SpectralLoss
+from d2m_model.codec.spectral import LoudnessGuide, SpectralLoss
 from d2m_model.codec.training_config import CodecTrainingConfig
 
 LOSSES = ("waveform", "spectral", "commitment", "guide")

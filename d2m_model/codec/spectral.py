@@ -1,4 +1,17 @@
-"""Multi-resolution spectral loss of a codec's training. Not the model's mel loss (`d2m_model.training.mel`)."""
+"""Log-mel spectrogram of the model's mel loss. Not for metrics.
+
+Multi-resolution spectral loss of a codec's training. Not the model's mel loss (`d2m_model.codec.losses`).
+
+What the first channels of a latent may be asked to say: how loud each frequency band is. Not a loss by itself.
+
+A codec trained on waveforms alone keeps phase: its latent swings around zero whatever the sound's level, and no linear
+map of it tells loudness (on the demo's songs R^2 is 0.003 against the log-mel). The mean or median of such latents over
+all that may sound at a beat is then the same as between beats, and a generator that minimises a distance to them, as
+D2M-GAN does, can't follow a dance. Asking some channels for the log-mel makes loudness part of what is predicted and of
+what the code-book tells apart; compare the distilled first code-book of Zhang et al. 2024 (SpeechTokenizer).
+
+
+What a codec's training minimises: a codec and its losses as one module. Not for the model's losses."""
 
 from __future__ import annotations
 
@@ -6,6 +19,41 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from d2m_model.config import SAMPLE_RATE
+
+N_FFT = 1024
+HOP = 256
+N_MELS = 128
+_MEL_FLOOR = 1e-5
+
+
+class LogMel(nn.Module):
+    """Audio (batch, samples) at 22,050 Hz to log10 mel (batch, 128, frames), frames = (samples - 256) // 256 + 1.
+
+    FFT and periodic Hann window of 1024, hop 256, the audio extended by reflection by 384 samples a side instead of
+    centring; magnitude (not squared) through Slaney mel bands (Slaney area norm, 0 to 11,025 Hz), log10 of at least
+    1e-5. Differentiable.
+    """
+
+    basis: Tensor
+    window: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        from librosa.filters import mel
+
+        basis = torch.from_numpy(mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS))
+        self.register_buffer("basis", basis, persistent=False)
+        self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        margin = (N_FFT - HOP) // 2
+        extended = functional.pad(audio.float()[:, None], (margin, margin), mode="reflect")[:, 0]
+        spectrum = torch.stft(extended, N_FFT, HOP, window=self.window, center=False, return_complex=True).abs()
+        return torch.log10((self.basis @ spectrum).clamp(min=_MEL_FLOOR))
+
 
 # Magnitudes below this count as this: white noise of about -70 dB full scale. Nobody hears what lies under it, and its
 # logarithm would cost the codec bits.
@@ -47,3 +95,39 @@ class SpectralLoss(nn.Module):
         window = getattr(self, f"window_{size}")
         spectrum = torch.stft(audio.float(), size, size // 4, window=window, center=False, return_complex=True)
         return spectrum.abs()
+
+
+_GUIDE_N_FFT = 512
+_GUIDE_FLOOR = 1e-4
+
+
+class LoudnessGuide(nn.Module):
+    """Audio (batch, 1, samples) to (batch, channels, samples // hop): `scale` times log10 of mel bands plus 2.
+
+    The bands' logarithms plus 2 lie at about -2 to 2. The scale decides what tells two code-book rows apart: the
+    larger, the more the nearest row is the one of the right loudness.
+
+    A frame is centred on the samples of its latent frame: Hann window and FFT of 512, magnitudes, Slaney bands from
+    0 Hz to half the sample rate, at least 1e-4, audio reflected at its ends.
+    """
+
+    basis: Tensor
+    window: Tensor
+
+    def __init__(self, channels: int, hop: int, sample_rate: int, scale: float = 1.0) -> None:
+        super().__init__()
+        from librosa.filters import mel
+
+        self.hop, self.scale = hop, scale
+        basis = mel(sr=sample_rate, n_fft=_GUIDE_N_FFT, n_mels=channels)
+        self.register_buffer("basis", torch.from_numpy(basis), persistent=False)
+        self.register_buffer("window", torch.hann_window(_GUIDE_N_FFT), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        with torch.autocast(audio.device.type, enabled=False):
+            margin = _GUIDE_N_FFT - self.hop
+            extended = functional.pad(audio.float(), (margin // 2, margin - margin // 2), mode="reflect")[:, 0]
+            spectrum = torch.stft(
+                extended, _GUIDE_N_FFT, self.hop, window=self.window, center=False, return_complex=True
+            ).abs()
+            return self.scale * (torch.log10((self.basis @ spectrum).clamp(min=_GUIDE_FLOOR)) + 2)

@@ -27,7 +27,7 @@ from d2m_model.codec.run_folder import Record, belongs, claim
 from d2m_model.codec.training_config import CodecTrainingConfig
 from d2m_model.codec.training_data import Crops, Sound, fingerprint, hold_out, read_sounds
 from d2m_model.config import LEVELS
-from d2m_model.training.schedule import rate
+from d2m_model.training.config import rate
 from tiktok_dm.errors import UserError, is_no_room
 
 STATE_FILE, TRAINING_FILE = "state.pt", "training.json"

@@ -1,4 +1,9 @@
-"""Music from dance, as a ladder whose every step can be used alone.
+"""The codec that belongs to a model: which one it is, and whether the two go together.
+
+Not for a codec by itself (`codec`), nor for the model's own files (`checkpoint`).
+
+
+Music from dance, as a ladder whose every step can be used alone.
 
     windows of poses --MotionToLatents--> latents of windows --join_latents--> one latent
     --LatentsToCodes--> codes --CodesToAudio--> sound --music_file--> wav and mp4
@@ -11,8 +16,9 @@ windows lie (`windows`), which codec belongs to a model (`model_codec`), or for 
 from __future__ import annotations
 
 import copy
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +29,14 @@ import torch
 from torch import Tensor, nn
 
 from d2m_model.checkpoint import read_model
+from d2m_model.codec.files import CONFIG_FILE, WEIGHTS_FILE, fingerprint, open_codec
 from d2m_model.codec.interface import Codec, freeze
 from d2m_model.codec.jukebox import JukeboxVQVAE
-from d2m_model.config import ModelConfig
+from d2m_model.config import LEVELS, ModelConfig
 from d2m_model.model_folder import find_checkpoint
 from d2m_model.networks.d2m_gan import D2MGAN
 from d2m_model.networks.residual import fold_weight_norm
 from d2m_model.sampling.dance import Dance, dance_from_poses, dance_from_video
-from d2m_model.sampling.model_codec import check_fit, open_codec_of
 from d2m_model.sampling.windows import (
     DEFAULT_OVERLAP,
     WindowPlan,
@@ -40,8 +46,81 @@ from d2m_model.sampling.windows import (
     plan_windows,
     visual_windows,
 )
+from d2m_model.training.run_folder import TRAINING_FILE
 from tiktok_dm.errors import UserError
 from tiktok_dm.machine import find_device
+from tiktok_dm.schema import SEGMENT_S
+
+
+def open_codec_of(folder: Path, config: ModelConfig, codec: str | Path | None = None) -> JukeboxVQVAE:
+    """The codec that belongs to a model folder: the given one, the folder's own, or the one that training recorded.
+
+    Raises:
+        UserError: none of these is there, or it is not the codec that the model was trained on.
+    """
+    recorded = _recorded_codec(folder)
+    if codec is not None:
+        path = Path(codec)
+    elif (folder / WEIGHTS_FILE).is_file() and (folder / CONFIG_FILE).is_file():
+        path = folder
+    elif recorded.get("path"):
+        path = Path(str(recorded["path"]))
+        if not path.exists():
+            raise UserError(
+                f"The model in {folder} was trained with the codec {path}, which is not there: give --codec."
+            )
+    else:
+        raise UserError(
+            f"{folder} neither holds a codec nor says which one it was trained with: give --codec, a codec folder or "
+            "JukeBox's vqvae.pth.tar (`d2m codec fetch` gets it)."
+        )
+    opened = open_codec(path, LEVELS[config.level].codec_level)
+    wanted = recorded.get("sha256")
+    if wanted and fingerprint(opened) != wanted:
+        raise UserError(
+            f"The codec in {path} is not the one that the model in {folder} was trained with "
+            f"(fingerprint {fingerprint(opened)[:12]} instead of {str(wanted)[:12]}): give --codec with the right one."
+        )
+    return opened
+
+
+def _recorded_codec(folder: Path) -> Mapping[str, Any]:
+    """The entry `codec` of a folder's `training.json` (path, sha256); empty where there is none."""
+    path = folder / TRAINING_FILE
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not valid JSON: get the checkpoint again.") from error
+    found = values.get("codec") if isinstance(values, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def check_fit(config: ModelConfig, codec: Codec) -> None:
+    """Hold a codec to a model's level and sizes.
+
+    Raises:
+        UserError: a codec that no music could come out of with this model.
+    """
+    wanted = LEVELS[config.level]
+    if codec.hop != wanted.hop:
+        raise UserError(
+            f"The model is of level {config.level!r} (hop {wanted.hop}), and the codec's hop is {codec.hop}: give a "
+            "codec of the model's level."
+        )
+    if codec.latent_channels != config.latent_channels:
+        raise UserError(
+            f"The model makes latents of {config.latent_channels} channels, and the codec has {codec.latent_channels}: "
+            "give the codec that it was trained with."
+        )
+    frames = codec.n_frames(round(SEGMENT_S * codec.sample_rate))
+    if config.latent_frames != frames:
+        raise UserError(
+            f"The model makes {config.latent_frames} latent frames for {SEGMENT_S:g} s of dance, and the codec has "
+            f"{frames} in that time: music would not keep pace with the dance."
+        )
+
 
 DEFAULT_BATCH = 16
 _CHUNK_S = 10.0

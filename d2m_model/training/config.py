@@ -1,8 +1,11 @@
-"""What one training run is told, read from a flat YAML file with `key=value` on top. Not for what a run computes."""
+"""What one training run is told, read from a flat YAML file with `key=value` on top. Not for what a run computes.
+
+The learning rate over a training, of the model's and of the codec's. Not for optimisers."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,3 +224,10 @@ def difference(old: Mapping[str, Any], new: TrainingConfig) -> str | None:
         if key not in may and old.get(key) != value:
             return f"{key} is {value!r}, was {old.get(key)!r}"
     return None
+
+
+def rate(step: int, steps: int, schedule: str, warmup: int) -> float:
+    """Factor on the learning rates at a step (from 0): linear rise over `warmup`, then constant or half a cosine."""
+    rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))) if schedule == "cosine" else 1.0
+    return rise * fall

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from d2m_model.codec.interface import Codec
-from d2m_model.training.mel import HOP, LogMel
+from d2m_model.codec.spectral import HOP, LogMel
 from d2m_model.training.step import Batch
 
 _TITLES = ("truth", "truth through the codec", "from the dance")

@@ -14,8 +14,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from d2m_model.training.adversarial import AdversarialLoss
-from d2m_model.training.losses import AUDIO_LOSSES, ReconstructionLosses, Target, check_weights, weighted_total
+from d2m_model.training.losses import (
+    AUDIO_LOSSES,
+    AdversarialLoss,
+    ReconstructionLosses,
+    Target,
+    check_weights,
+    weighted_total,
+)
 
 LEARNING_RATE = 1e-4
 BETAS = (0.5, 0.9)

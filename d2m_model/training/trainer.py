@@ -23,13 +23,12 @@ from torch.utils.data import DataLoader
 
 from d2m_model.codec.files import fingerprint, open_codec
 from d2m_model.codec.jukebox import JukeboxVQVAE
+from d2m_model.codec.spectral import LogMel
 from d2m_model.config import LEVELS
 from d2m_model.networks.d2m_gan import D2MGAN
-from d2m_model.training.adversarial import AdversarialLoss
-from d2m_model.training.config import TrainingConfig, difference, plain_config
+from d2m_model.training.config import TrainingConfig, difference, plain_config, rate
 from d2m_model.training.data import Segments, TrainingBatches, dataset_fingerprint, hold_out, load_segments, splits_of
-from d2m_model.training.losses import AUDIO_LOSSES, ReconstructionLosses, weighted_total
-from d2m_model.training.mel import LogMel
+from d2m_model.training.losses import AUDIO_LOSSES, AdversarialLoss, ReconstructionLosses, weighted_total
 from d2m_model.training.run_folder import (
     LOSSES_FILE,
     Record,
@@ -38,7 +37,6 @@ from d2m_model.training.run_folder import (
     read_training,
     write_checkpoint,
 )
-from d2m_model.training.schedule import rate
 from d2m_model.training.step import TrainingStep, gradient_norm
 from tiktok_dm.errors import UserError
 

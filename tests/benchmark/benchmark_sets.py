@@ -62,7 +62,7 @@ def clip_sounds() -> dict[int, np.ndarray]:
 
 def write_dataset(folder: Path) -> Path:
     """`CLIPS` as a built dataset writes its Parquet files, clips and segments, with a card that only names it."""
-    from tiktok_dm.dataset.shards import ShardWriter
+    from tiktok_dm.dataset.rows import ShardWriter
 
     sounds = clip_sounds()
     (folder / "data").mkdir(parents=True)

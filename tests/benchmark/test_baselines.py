@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 from tiktok_dm.benchmark import baselines as b
 from tiktok_dm.benchmark import codec_round_trip
 from tiktok_dm.benchmark.baseline_folders import make_baselines
+from tiktok_dm.benchmark.baselines import DIM, LAGS_S, motion_descriptor, nearest_by_motion
 from tiktok_dm.benchmark.codec_round_trip import AAC, CodecRoundTrip, open_codec
 from tiktok_dm.benchmark.metronome import click_track
-from tiktok_dm.benchmark.motion_neighbour import DIM, LAGS_S, motion_descriptor, nearest_by_motion
 from tiktok_dm.benchmark.reference import Item
-from tiktok_dm.cli import baselines as baselines_cli
+from tiktok_dm.cli import evaluate as evaluate_cli
 from tiktok_dm.dataset.export import export
 from tiktok_dm.errors import UserError
 from tiktok_dm.media import encode_audio
@@ -375,7 +375,7 @@ def test_the_folders(dataset: Path, tmp_path: Path, config: str, ids: dict[str, 
 
 def test_the_verb(dataset: Path, tmp_path: Path) -> None:
     app = typer.Typer()
-    baselines_cli.register(app)
+    evaluate_cli.register(app)
     app.command("other")(lambda: None)
     out = tmp_path / "out"
     done = CliRunner().invoke(app, ["baselines", str(dataset), "--out", str(out), "--codec", "none", "--json"])

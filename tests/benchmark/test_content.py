@@ -24,23 +24,21 @@ from typer.testing import CliRunner
 
 from tiktok_dm.benchmark.codec_round_trip import AAC
 from tiktok_dm.benchmark.leaderboard import check as submission_check
-from tiktok_dm.benchmark.leaderboard import content, content_file
+from tiktok_dm.benchmark.leaderboard import content
 from tiktok_dm.benchmark.leaderboard.content import (
+    COLUMNS,
+    REFERENCE,
     Difference,
     content_identity,
     describe,
     differences,
     instants,
     pose_frames,
-    sketch,
-    sound_error,
-)
-from tiktok_dm.benchmark.leaderboard.content_file import (
-    COLUMNS,
-    REFERENCE,
     read_sketches,
     shipped_reference,
+    sketch,
     sketches_text,
+    sound_error,
 )
 from tiktok_dm.benchmark.leaderboard.open_benchmark import OpenBenchmark, contents, open_benchmark
 from tiktok_dm.benchmark.leaderboard.submission import CARD
@@ -48,8 +46,8 @@ from tiktok_dm.benchmark.reference import Item, Reference, read_dataset
 from tiktok_dm.cli.main import app
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import POSE_FPS, SAMPLE_RATE, SEGMENT_POSES, SEGMENT_SAMPLES
-from tiktok_dm.synthetic.params import DemoParams
 from tiktok_dm.synthetic.performance import clip_truth
+from tiktok_dm.synthetic.plan import DemoParams
 
 FIRST, SECOND = sorted(TEST)[:2]
 OTHER = "1:" + "0" * 64
@@ -472,7 +470,7 @@ def test_a_file_that_is_none_is_told_of(table: Path, monkeypatch: pytest.MonkeyP
         table.write_bytes(raw)
         (problem,) = read_sketches(table, "x")[1]
         assert message in str(problem)
-    monkeypatch.setattr(content_file, "_MOST", 100)
+    monkeypatch.setattr(content, "_MOST", 100)
     assert [str(one) for one in read_sketches(table, "x")[1]] == ["x: it is larger than 100 bytes"]
 
 
@@ -613,7 +611,7 @@ def test_stats_prints_the_content_of_each_configuration(dataset: Path) -> None:
 def test_stats_compares_with_the_reference_that_is_shipped(
     dataset: Path, opened: OpenBenchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(content_file, "SHIPPED", tmp_path)
+    monkeypatch.setattr(content, "SHIPPED", tmp_path)
     items = opened.reference.items
     path = tmp_path / "demo-clips.csv"
     path.write_text(sketches_text(sketch(item) for item in items.values()), encoding="utf-8")
@@ -632,7 +630,7 @@ def test_stats_compares_with_the_reference_that_is_shipped(
 def test_a_datasets_name_leads_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "inside").mkdir()
     (tmp_path / "secret-clips.csv").write_text("x")
-    monkeypatch.setattr(content_file, "SHIPPED", tmp_path / "inside")
+    monkeypatch.setattr(content, "SHIPPED", tmp_path / "inside")
     assert shipped_reference("../secret", "clips") is None
     assert shipped_reference("secret", "clips") is None
 

@@ -11,13 +11,13 @@ import pytest
 from benchmark_sets import CLIPS, clip_sounds, write_dataset, write_wav
 from typer.testing import CliRunner
 
-from tiktok_dm.benchmark import breakdown, clip_features, metronome
+from tiktok_dm.benchmark import clip_features, evaluation, metronome
 from tiktok_dm.benchmark.clip_features import FeatureCache, measure_all
 from tiktok_dm.benchmark.evaluate import EvaluateOptions, evaluate
 from tiktok_dm.benchmark.evaluation import compare
 from tiktok_dm.benchmark.metrics.definitions import METRICS
 from tiktok_dm.benchmark.metrics.genre import Prediction
-from tiktok_dm.benchmark.training import read_genres
+from tiktok_dm.benchmark.training_music import read_genres
 from tiktok_dm.cli import main as cli
 from tiktok_dm.errors import ProblemsError, UserError
 
@@ -148,7 +148,7 @@ def test_groups_of_clips() -> None:
             "clip_seconds": [9.9, 10.0, 15.0, 14.9],
         }
     )
-    found = breakdown.groups(table)
+    found = evaluation.breakdown_groups(table)
     assert {label: rows.tolist() for label, rows in found["dancers"].items()} == {
         "1 dancer": [True, False, False, False],
         "2 dancers": [False, True, False, False],

@@ -16,16 +16,14 @@ from typer.testing import CliRunner
 
 from tiktok_dm.benchmark.baselines import TITLES
 from tiktok_dm.benchmark.evaluate import EvaluateOptions, evaluate
-from tiktok_dm.benchmark.evaluation import Evaluation
+from tiktok_dm.benchmark.evaluation import Evaluation, over_seeds
 from tiktok_dm.benchmark.leaderboard import board as leaderboard
 from tiktok_dm.benchmark.leaderboard.board import Board, BoardOptions, build
 from tiktok_dm.benchmark.leaderboard.open_benchmark import open_benchmark
-from tiktok_dm.benchmark.leaderboard.page import groups
-from tiktok_dm.benchmark.leaderboard.published import PUBLISHED, WARNING
+from tiktok_dm.benchmark.leaderboard.page import PUBLISHED, WARNING, groups
 from tiktok_dm.benchmark.metrics import intervals
 from tiktok_dm.benchmark.metrics.definitions import METRICS, METRICS_VERSION, SETS
 from tiktok_dm.benchmark.metrics.intervals import Score
-from tiktok_dm.benchmark.seeds import over_seeds
 from tiktok_dm.cli.main import app
 from tiktok_dm.errors import UserError
 

@@ -11,8 +11,7 @@ import pytest
 from benchmark_sets import write_wav
 from browser import ENTER, loaded, troubles
 
-from tiktok_dm.benchmark.leaderboard.page import cell, markdown, number, page, scale
-from tiktok_dm.benchmark.leaderboard.published import PUBLISHED, WARNING
+from tiktok_dm.benchmark.leaderboard.page import PUBLISHED, WARNING, cell, markdown, number, page, scale
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> | `tick` \"quoted\" & 'single'"
 

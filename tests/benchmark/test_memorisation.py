@@ -9,7 +9,7 @@ import pytest
 from tiktok_dm.audio.landmark_fingerprint import FOUND
 from tiktok_dm.benchmark.codec_round_trip import AAC
 from tiktok_dm.benchmark.embedders.registry import get_embedder
-from tiktok_dm.benchmark.metrics.memorisation import (
+from tiktok_dm.benchmark.training_music import (
     COLUMNS,
     Sound,
     TrainingMusic,

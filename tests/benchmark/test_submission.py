@@ -24,10 +24,10 @@ from tiktok_dm.benchmark.baseline_folders import make_baselines
 from tiktok_dm.benchmark.leaderboard import check as submission_check
 from tiktok_dm.benchmark.leaderboard import files as submission_files
 from tiktok_dm.benchmark.leaderboard.card import read_card
-from tiktok_dm.benchmark.leaderboard.manifest import MANIFEST, read_manifest
 from tiktok_dm.benchmark.leaderboard.new import new, seed_folders
 from tiktok_dm.benchmark.leaderboard.open_benchmark import OpenBenchmark, identity, open_benchmark
 from tiktok_dm.benchmark.leaderboard.submission import CARD
+from tiktok_dm.benchmark.leaderboard.tables import MANIFEST, read_manifest
 from tiktok_dm.cli.main import app
 from tiktok_dm.errors import ProblemsError, UserError
 from tiktok_dm.schema import SAMPLE_RATE

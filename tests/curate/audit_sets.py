@@ -113,7 +113,7 @@ def write_dataset(leaks: Path, out: Path, wrong_split: int | None = None) -> Pat
 
     Columns that an audit does not read hold nothing.
     """
-    from tiktok_dm.dataset.shards import ShardWriter
+    from tiktok_dm.dataset.rows import ShardWriter
     from tiktok_dm.media import encode_audio, read_audio
 
     songs = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 4, 6: 4, 7: 5, 8: 5, 12: 7}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tiktok_dm.curate.agreement import (
+from benchmarks.agreement import (
     Counts,
     KnownClip,
     agree_in_time,

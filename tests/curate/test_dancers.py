@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiktok_dm.curate.dancers import STAGE, count_dancers, decide, stored_poses
+from tiktok_dm.curate.video_findings import STAGE, count_dancers, decide, stored_poses
 from tiktok_dm.files import sha256_file
 from tiktok_dm.runtime.store import Store
 

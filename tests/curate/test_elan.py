@@ -14,9 +14,8 @@ from pympi import Eaf
 from pympi.Elan import to_string
 
 from tiktok_dm.curate.exchange.base import Film, TimedClip
+from tiktok_dm.curate.exchange.corrections import apply_regions, export_annotations, import_regions
 from tiktok_dm.curate.exchange.elan import eaf_text, read_elan
-from tiktok_dm.curate.exchange.home import apply_regions, import_regions
-from tiktok_dm.curate.exchange.out import export_annotations
 from tiktok_dm.curate.proposals import read_proposals
 from tiktok_dm.errors import ProblemsError, UserError
 

@@ -18,9 +18,8 @@ from typer.testing import CliRunner
 from tiktok_dm.annotations.tables import read_annotations, typed, write_annotations
 from tiktok_dm.cli.main import app
 from tiktok_dm.curate.exchange.base import Film, TimedClip
-from tiktok_dm.curate.exchange.home import apply_regions, import_regions
+from tiktok_dm.curate.exchange.corrections import apply_regions, export_annotations, films_of, import_regions
 from tiktok_dm.curate.exchange.label_studio import LABEL_CONFIG, read_label_studio, task_of
-from tiktok_dm.curate.exchange.out import export_annotations, films_of
 from tiktok_dm.curate.proposals import read_proposals
 from tiktok_dm.errors import ProblemsError, UserError
 

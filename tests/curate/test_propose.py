@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.agreement import KnownClip, match_clips, pair_agreement, proposed_clips, score
 from tests.media_factory import constant, film
 from tiktok_dm import media
 from tiktok_dm.annotations.tables import read_annotations
-from tiktok_dm.curate.agreement import KnownClip, match_clips, pair_agreement, proposed_clips, score
 from tiktok_dm.curate.proposals import read_proposals, read_sources, revision_of, write_proposals
 from tiktok_dm.curate.propose import propose
 from tiktok_dm.errors import UserError
@@ -230,7 +230,7 @@ def test_a_folder_that_was_edited_by_hand_meanwhile(
 ) -> None:
     out = tmp_path / "p"
     propose([demo / "media" / "compilation_0.mp4"], out, dancers=False)
-    from tiktok_dm.curate import clip_songs as module
+    from tiktok_dm.curate import song_groups as module
 
     group = module.group_songs
 

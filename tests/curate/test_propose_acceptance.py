@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.agreement import KnownClip, match_clips, pair_agreement, proposed_clips, score, true_clips
 from tests.truth_annotations import read_truth
 from tiktok_dm.annotations.tables import check_annotations
-from tiktok_dm.curate.agreement import KnownClip, match_clips, pair_agreement, proposed_clips, score, true_clips
 from tiktok_dm.curate.proposals import Proposals, read_proposals
 
 

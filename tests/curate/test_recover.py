@@ -14,13 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiktok_dm.annotations.released import released_annotations
-from tiktok_dm.annotations.tables import Annotations, read_annotations, write_annotations
-from tiktok_dm.curate.proposals import Proposals, empty_proposals, read_proposals, read_sources, write_proposals
-from tiktok_dm.curate.recover.driver import recover
-from tiktok_dm.curate.recover.evidence import evidence, facts
-from tiktok_dm.curate.recover.model import AlignmentModel
-from tiktok_dm.curate.recover.simulation import (
+from benchmarks.recover_simulation import (
     Damage,
     Extras,
     Stretch,
@@ -29,8 +23,13 @@ from tiktok_dm.curate.recover.simulation import (
     simulate_films,
     simulate_proposals,
 )
+from tiktok_dm.annotations.released import released_annotations
+from tiktok_dm.annotations.tables import Annotations, read_annotations, write_annotations
+from tiktok_dm.curate.proposals import Proposals, empty_proposals, read_proposals, read_sources, write_proposals
+from tiktok_dm.curate.recover.driver import recover
+from tiktok_dm.curate.recover.evidence import Match, evidence, facts, match_videos
+from tiktok_dm.curate.recover.model import AlignmentModel
 from tiktok_dm.curate.recover.times import Recovery, recover_times
-from tiktok_dm.curate.recover.videos import Match, match_videos
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import whole_segments
 

@@ -14,9 +14,8 @@ import media_factory as films
 import numpy as np
 import pytest
 
-from tiktok_dm.curate.cuts.cards import Content, judge
 from tiktok_dm.curate.cuts.scan import scan
-from tiktok_dm.curate.cuts.shots import Boundary, Shot, find_shots
+from tiktok_dm.curate.cuts.shots import Boundary, Content, Shot, find_shots, judge
 
 
 def found_in(path: Path, work: Path) -> tuple[list[Shot], list[Boundary]]:

@@ -10,9 +10,8 @@ import pytest
 import soxr
 
 from tiktok_dm.audio import spectrogram_sketch as song_sketch
-from tiktok_dm.audio.sketch_alignment import overlay
 from tiktok_dm.audio.song_index import DOUBTFUL, USED, SameSong, SongIndex
-from tiktok_dm.audio.spectrogram_sketch import FRAME_RATE, SongSketch, sketch, unit_frames
+from tiktok_dm.audio.spectrogram_sketch import FRAME_RATE, SongSketch, overlay, sketch, unit_frames
 from tiktok_dm.curate.song_groups import group_songs
 from tiktok_dm.errors import UserError
 from tiktok_dm.media import read_audio

@@ -14,11 +14,9 @@ from typer.testing import CliRunner
 
 from tiktok_dm.annotations.tables import read_annotations
 from tiktok_dm.cli.main import app
-from tiktok_dm.curate.audit import evidence as audit_evidence
-from tiktok_dm.curate.audit.driver import SoundAudit, audit_sound
-from tiktok_dm.curate.audit.evidence import ClipSource, Evidence, evidence_of, listen, picture_track
-from tiktok_dm.curate.audit.matches import MOVING, STILL, compare, same_pictures
-from tiktok_dm.curate.audit.sources import sources_of_media
+from tiktok_dm.curate import leak_evidence as audit_evidence
+from tiktok_dm.curate.leak_evidence import ClipSource, Evidence, evidence_of, listen, picture_track, sources_of_media
+from tiktok_dm.curate.leaks import MOVING, STILL, SoundAudit, audit_sound, compare, same_pictures
 from tiktok_dm.errors import UserError
 
 

@@ -8,9 +8,9 @@ import compilation_factory as factory
 import numpy as np
 import pytest
 
-from tiktok_dm.curate.cuts.cards import unexplained
 from tiktok_dm.curate.cuts.music_changes import features, runs_on
 from tiktok_dm.curate.cuts.scan import Scan
+from tiktok_dm.curate.cuts.shots import unexplained
 from tiktok_dm.curate.cuts.transition_evidence import evidence, picture_odds
 from tiktok_dm.curate.cuts.transitions import TILE, Candidate, changes, find_candidates
 from tiktok_dm.media import Probe

@@ -13,9 +13,8 @@ from http_server import Page, Server, serve
 from typer.testing import CliRunner
 
 from d2m_model.cli.codec import app
-from d2m_model.codec import fetch as fetching
-from d2m_model.codec.fetch import fetch, record_path
-from d2m_model.codec.files import open_codec
+from d2m_model.codec import files as fetching
+from d2m_model.codec.files import fetch, open_codec, record_path
 from d2m_model.codec.jukebox import LICENCE, JukeboxVQVAE
 from tiktok_dm.errors import UserError
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from d2m_model.codec.guide import LoudnessGuide
+from d2m_model.codec.spectral import LoudnessGuide
 
 
 def test_a_band_tells_ten_times_the_sound_as_one_more():

@@ -14,8 +14,7 @@ from d2m_model.cli.codec import app
 from d2m_model.codec.files import write_codec
 from d2m_model.codec.jukebox import JukeboxConfig, JukeboxVQVAE
 from d2m_model.codec.quality import code_use, measure, mel_distance, reconstruct, si_sdr
-from d2m_model.codec.spectral import FLOOR, SpectralLoss
-from d2m_model.training.mel import LogMel
+from d2m_model.codec.spectral import FLOOR, LogMel, SpectralLoss
 from tiktok_dm.errors import UserError
 
 

@@ -10,7 +10,7 @@ import torch
 
 from d2m_model.codec.files import write_codec
 from d2m_model.codec.jukebox import JukeboxVQVAE
-from d2m_model.codec.roundtrip import load
+from d2m_model.codec.quality import load
 from tiktok_dm.errors import UserError
 
 

@@ -28,9 +28,8 @@ LICENCE = "For tests only, and not for sale."
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
     """A drawn dancer of 2.1 s in a decorated frame, and the true joints (63, 25, 2) px."""
-    from tiktok_dm.synthetic.params import DemoParams
     from tiktok_dm.synthetic.performance import joints_px, pictures
-    from tiktok_dm.synthetic.plan import make_plan
+    from tiktok_dm.synthetic.plan import DemoParams, make_plan
 
     params = DemoParams(
         clips=1,

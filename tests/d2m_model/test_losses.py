@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from d2m_model.codec.jukebox import JukeboxVQVAE
+from d2m_model.codec.spectral import LogMel
 from d2m_model.config import ModelConfig
 from d2m_model.networks.d2m_gan import D2MGAN
 from d2m_model.networks.discriminator import MultiScaleDiscriminator
-from d2m_model.training.adversarial import AdversarialLoss
 from d2m_model.training.losses import (
     WEIGHTS,
+    AdversarialLoss,
     ReconstructionLosses,
     check_weights,
     feature_matching,
@@ -21,7 +22,6 @@ from d2m_model.training.losses import (
     make_target,
     weighted_total,
 )
-from d2m_model.training.mel import LogMel
 from tiktok_dm.errors import UserError
 
 

@@ -23,12 +23,11 @@ from d2m_model.codec.files import open_codec, write_codec
 from d2m_model.codec.interface import freeze
 from d2m_model.codec.jukebox import LICENCE, JukeboxConfig, JukeboxVQVAE
 from d2m_model.networks.d2m_gan import D2MGAN
-from d2m_model.training.config import TrainingConfig, training_config
+from d2m_model.training.config import TrainingConfig, rate, training_config
 from d2m_model.training.data import load_segments
 from d2m_model.training.losses import ReconstructionLosses, make_target
 from d2m_model.training.plot import plot, running_mean
 from d2m_model.training.run_folder import LossTable, read_losses
-from d2m_model.training.schedule import rate
 from d2m_model.training.trainer import decoded_part, train
 from tiktok_dm.errors import UserError
 

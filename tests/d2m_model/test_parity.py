@@ -13,8 +13,7 @@ import torch
 
 from d2m_model.config import DATASETS, LEVELS, preset_config
 from d2m_model.networks.d2m_gan import D2MGAN
-from d2m_model.parity import compare
-from d2m_model.parity_pack import Result, open_pack
+from d2m_model.parity import Result, compare, open_pack
 from tiktok_dm.errors import UserError
 
 

@@ -24,13 +24,13 @@ from sampling_factory import (
 from d2m_model.codec.files import fingerprint, write_codec
 from d2m_model.motion import to_units
 from d2m_model.sampling.dance import dance_from_poses
-from d2m_model.sampling.model_codec import open_codec_of
 from d2m_model.sampling.sampler import (
     CodesToAudio,
     DanceToMusic,
     LatentsToCodes,
     MotionToLatents,
     decoder_context,
+    open_codec_of,
 )
 from d2m_model.sampling.windows import WindowPlan, join_latents, motion_windows, plan_windows, seam_energy
 from tiktok_dm.errors import UserError

@@ -11,12 +11,11 @@ from torch.nn import functional
 
 from d2m_model.codec.interface import straight_through
 from d2m_model.codec.jukebox import JukeboxVQVAE
+from d2m_model.codec.spectral import LogMel
 from d2m_model.config import ModelConfig
 from d2m_model.networks import convolution
 from d2m_model.networks.d2m_gan import D2MGAN
-from d2m_model.training.adversarial import AdversarialLoss
-from d2m_model.training.losses import AUDIO_LOSSES, WEIGHTS, ReconstructionLosses
-from d2m_model.training.mel import LogMel
+from d2m_model.training.losses import AUDIO_LOSSES, WEIGHTS, AdversarialLoss, ReconstructionLosses
 from d2m_model.training.step import Batch, TrainingStep
 
 FRAMES, HOP = 344, 128

@@ -24,7 +24,6 @@ from tiktok_dm.cli.main import app
 from tiktok_dm.dataset.verify import verify
 from tiktok_dm.errors import UserError
 from tiktok_dm.importers import segment_set
-from tiktok_dm.importers.aist.clips import body_25_at_30_fps
 from tiktok_dm.importers.aist.driver import AistOptions, build_aist
 from tiktok_dm.importers.aist.layout import (
     GENRES,
@@ -35,7 +34,7 @@ from tiktok_dm.importers.aist.layout import (
     read_keypoints3d,
     read_motion,
 )
-from tiktok_dm.importers.aist.segments import genre_of, smpl_motion
+from tiktok_dm.importers.aist.rows import body_25_at_30_fps, genre_of, smpl_motion
 from tiktok_dm.reading import decode_audio, open_dataset
 
 # 130 and 120 beats a minute: 16 beats are 7.38 s and 8 s.

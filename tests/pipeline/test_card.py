@@ -11,8 +11,7 @@ import yaml
 from export_factory import HOSTILE, META, make_items
 
 from tiktok_dm.dataset.card import accuracy_table, card, clip_status, listed, missing_table, outcome
-from tiktok_dm.dataset.items import ClipItem
-from tiktok_dm.dataset.shards import SplitInfo
+from tiktok_dm.dataset.rows import ClipItem, SplitInfo
 from tiktok_dm.reading import features
 
 SPLITS = [

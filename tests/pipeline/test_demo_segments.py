@@ -15,8 +15,7 @@ from tiktok_dm.errors import UserError
 from tiktok_dm.importers.demo_segments import SegmentSetParams, write_demo_segments
 from tiktok_dm.reading import decode_audio, open_dataset
 from tiktok_dm.synthetic import clip_truth, pose_accuracy
-from tiktok_dm.synthetic.accuracy import SMALL_TOES
-from tiktok_dm.synthetic.estimated import as_estimated
+from tiktok_dm.synthetic.accuracy import SMALL_TOES, as_estimated
 from tiktok_dm.synthetic.music import make_song
 
 EXACT = SegmentSetParams(songs=4, clips=6, seed=3, shortest_s=4.2, longest_s=6.4, test_share=0.3, noise=0)

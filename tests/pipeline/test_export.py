@@ -18,7 +18,7 @@ from export_factory import CLIPS, META, changed, make_items, private_cache, with
 from tiktok_dm import schema
 from tiktok_dm.dataset import export as module
 from tiktok_dm.dataset.export import export, file_table, pad_dancers
-from tiktok_dm.dataset.items import ClipItem
+from tiktok_dm.dataset.rows import ClipItem
 from tiktok_dm.errors import DiskFull
 from tiktok_dm.reading import features, open_dataset
 
@@ -123,10 +123,10 @@ def test_a_dataset_made_anew_is_not_served_from_the_old_cache(
     items: list[ClipItem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`datasets` knows a local dataset by its card; here nothing but the poses' values differ, and no size does."""
-    from tiktok_dm.dataset import shards
+    from tiktok_dm.dataset import rows
 
-    class Sizeless(shards.ShardWriter):
-        def finish(self) -> shards.SplitInfo:
+    class Sizeless(rows.ShardWriter):
+        def finish(self) -> rows.SplitInfo:
             return replace(super().finish(), download_bytes=1)
 
     monkeypatch.setattr(module, "ShardWriter", Sizeless)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tiktok_dm.errors import Filtered, Gone, MediaError
-from tiktok_dm.runtime.ledger import Entry, Ledger, entry_for
+from tiktok_dm.runtime.store import Entry, Ledger, entry_for
 
 
 def test_each_kind_of_error_has_its_status() -> None:

@@ -19,9 +19,9 @@ from tiktok_dm.annotations.released import released_annotations
 from tiktok_dm.annotations.tables import Annotations
 from tiktok_dm.cli.main import app
 from tiktok_dm.errors import DiskFull, UserError
+from tiktok_dm.importers import archives as preprocessed
 from tiktok_dm.importers import segment_set
-from tiktok_dm.importers.author_archives import driver as preprocessed
-from tiktok_dm.importers.author_archives.driver import import_preprocessed
+from tiktok_dm.importers.archives import import_preprocessed
 from tiktok_dm.reading import decode_audio, open_dataset
 
 

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from tiktok_dm.cli.main import app
 from tiktok_dm.errors import DiskFull, UserError
-from tiktok_dm.importers.author_archives import fetch as preprocessed_fetch
-from tiktok_dm.importers.author_archives.driver import _expected
-from tiktok_dm.importers.author_archives.fetch import ARCHIVES, fetch_archives, unpack
+from tiktok_dm.importers import archive_files as preprocessed_fetch
+from tiktok_dm.importers.archive_files import ARCHIVES, fetch_archives, unpack
+from tiktok_dm.importers.archives import _expected
 
 
 def zipped(files: dict[str, bytes]) -> bytes:

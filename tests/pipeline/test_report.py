@@ -13,8 +13,8 @@ import pytest
 from export_factory import HOSTILE, META, changed, make_items
 from PIL import Image
 
-from tiktok_dm.dataset.items import ClipItem
 from tiktok_dm.dataset.report import Bar, flatten, histogram, nice_step, report
+from tiktok_dm.dataset.rows import ClipItem
 
 VOID = {"meta", "img", "input", "br", "hr", "link"}
 

@@ -16,7 +16,7 @@ from export_factory import META, RATE, make_items, pictures, sound
 from tiktok_dm.dataset import verify as module
 from tiktok_dm.dataset.checks import sound_offset, video_sound
 from tiktok_dm.dataset.export import export, write_manifest
-from tiktok_dm.dataset.shards import ShardWriter, array_values
+from tiktok_dm.dataset.rows import ShardWriter, array_values
 from tiktok_dm.dataset.verify import VerifyReport
 from tiktok_dm.errors import UserError
 from tiktok_dm.media import encode_audio, write_video

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from people_factory import person
 
-from tiktok_dm.pose.assembly import (
+from tiktok_dm.pose.tracking import (
     Track,
     TrackingParams,
     assemble,

@@ -17,7 +17,7 @@ from tiktok_dm.errors import UserError
 from tiktok_dm.pose.base import Estimator, Region
 from tiktok_dm.pose.registry import ESTIMATORS, get_estimator
 from tiktok_dm.pose.skeletons import BLAZEPOSE_33, to_body_25
-from tiktok_dm.pose.tracking import estimate_poses
+from tiktok_dm.pose.tracking import track_poses
 
 Render = Callable[[int, int], Rendered]
 
@@ -121,7 +121,7 @@ def test_nobody_in_black_noise_or_plain_shapes(estimator: Estimator) -> None:
     for found in estimator.detect(frames):
         assert not [d for d in found if d.score >= estimator.high_score]
     clip = [(k / 30, frame) for k, frame in enumerate(frames * 2)]
-    assert estimate_poses(clip, (0, 0, 320, 240), estimator).shape[1] == 0
+    assert track_poses(clip, (0, 0, 320, 240), estimator).shape[1] == 0
 
 
 def test_a_region_beside_the_picture_is_harmless(estimator: Estimator) -> None:
@@ -142,14 +142,14 @@ def test_rendered_dancers_are_found_and_followed(
     scene = rendered(dancers, frames)
     height, width = scene.frames[0].shape[:2]
     clip = [(k / 30, frame) for k, frame in enumerate(scene.frames)]
-    poses = estimate_poses(clip, (0, 0, width, height), estimator)
+    poses = track_poses(clip, (0, 0, width, height), estimator)
     assert poses.shape == (frames, dancers, 25, 3)
     accuracy = pose_accuracy(poses, scene.joints)
     assert accuracy["recall"] >= 0.98
     assert accuracy["mean_error_torso"] <= 0.06
     assert (poses[poses[..., 2] == 0] == 0).all()
     assert poses[..., 2].max() <= 1
-    again = estimate_poses(clip, (0, 0, width, height), estimator)
+    again = track_poses(clip, (0, 0, width, height), estimator)
     np.testing.assert_array_equal(again, poses)
 
 
@@ -161,7 +161,7 @@ def test_real_dancers_are_found(estimator: Estimator, shared_data: Path, name: s
     known = json.loads((shared_data / "clips" / "clips.json").read_text(encoding="utf-8"))["clips"]
     clip = next(c for c in known if c["file"] == f"{name}.mp4")
     frames = media.read_frames(shared_data / "clips" / clip["file"], fps=30)
-    poses = estimate_poses(frames, tuple(clip["content_box"]), estimator)
+    poses = track_poses(frames, tuple(clip["content_box"]), estimator)
     seen = (poses[..., 2] > 0).any(axis=-1)
     assert poses.shape[1] == clip["n_dancers"]
     assert seen.any(axis=1).mean() >= (0.95 if name.startswith("D2M") else 0.90)

@@ -26,7 +26,7 @@ from tiktok_dm.pose.crops import boxes_of, centres_and_scales, cut, grid_opencv,
 from tiktok_dm.pose.mmpose import MODELS, RTMPose, build, configuration, read_checkpoint, stand_ins
 from tiktok_dm.pose.registry import get_estimator
 from tiktok_dm.pose.skeletons import HALPE_26
-from tiktok_dm.pose.tracking import estimate_poses
+from tiktok_dm.pose.tracking import track_poses
 
 need("mmpose", "mmengine", "mmcv", "transformers")
 
@@ -163,7 +163,7 @@ def test_nobody_is_invented_where_the_detector_sees_nobody(rtmpose: RTMPose, mon
     nobody = [(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))]
     monkeypatch.setattr(rtmpose.detector, "detect", lambda shown, least: nobody * len(shown.sizes))
     frames = [(k / 30, np.full((120, 90, 3), 200, np.uint8)) for k in range(4)]
-    assert estimate_poses(frames, (0, 0, 90, 120), rtmpose).shape == (4, 0, 25, 3)
+    assert track_poses(frames, (0, 0, 90, 120), rtmpose).shape == (4, 0, 25, 3)
 
 
 def test_through_the_tracker_to_body_25(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def test_through_the_tracker_to_body_25(folder: Path, monkeypatch: pytest.Monkey
     person = (np.float32([[20, 10, 70, 110]]), np.float32([0.9]))
     monkeypatch.setattr(estimator.detector, "detect", lambda shown, least: [person] * len(shown.sizes))
     picture = pictures()[0][:120, :90]
-    poses = estimate_poses([(k / 30, picture) for k in range(6)], (0, 0, 90, 120), estimator)
+    poses = track_poses([(k / 30, picture) for k in range(6)], (0, 0, 90, 120), estimator)
     assert poses.shape == (6, 1, 25, 3)
     [detection] = estimator.detect([picture])[0]
     expected = estimator.estimate([picture], [(0, detection.region)]).keypoints[0]

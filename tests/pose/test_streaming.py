@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from people_factory import Invented, numbered, person
 
-from tiktok_dm.pose.streaming import Clip, estimate_clips, prefetch
-from tiktok_dm.pose.tracking import estimate_poses
+from tiktok_dm.pose.tracking import track_poses
+from tiktok_dm.pose.video import Clip, estimate_clips, prefetch
 
 BOX = (0, 0, 640, 240)
 
@@ -31,7 +31,7 @@ def test_each_clip_gets_the_poses_it_gets_alone(batch: int, open_clips: int) -> 
     found = dict(estimate_clips(clips(lengths), Invented(walking, batch=batch), open_clips=open_clips))
     assert sorted(found) == [0, 1, 2, 3, 4]
     for n, length in enumerate(lengths):
-        alone = estimate_poses(numbered(length), BOX, Invented(walking, batch=max(2, batch)))
+        alone = track_poses(numbered(length), BOX, Invented(walking, batch=max(2, batch)))
         assert alone.shape == (length, 2, 25, 3)
         if batch > 1:
             np.testing.assert_array_equal(found[n], alone)

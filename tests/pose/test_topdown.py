@@ -14,7 +14,7 @@ from tiktok_dm.pose.base import Estimator, Options, Region
 from tiktok_dm.pose.crops import Pictures
 from tiktok_dm.pose.skeletons import COCO_17
 from tiktok_dm.pose.topdown import TopDown, choose_device, presence, square_enough
-from tiktok_dm.pose.tracking import estimate_poses
+from tiktok_dm.pose.tracking import track_poses
 
 
 class Told:
@@ -82,7 +82,7 @@ def test_people_are_counted_by_the_detector() -> None:
     assert none.scores.shape == (0,)
     assert estimator.sizes == []
     frames = [(k / 30, np.zeros((120, 160, 3), np.uint8)) for k in range(6)]
-    assert estimate_poses(frames, (0, 0, 160, 120), estimator).shape == (6, 0, 25, 3)
+    assert track_poses(frames, (0, 0, 160, 120), estimator).shape == (6, 0, 25, 3)
 
 
 def test_a_detection_holds_the_box_and_has_the_crops_proportions() -> None:
@@ -154,7 +154,7 @@ def test_a_device_that_is_not_there_is_explained() -> None:
 @pytest.mark.parametrize("batch", [1, 4])
 def test_a_moving_person_is_followed(batch: int) -> None:
     frames = [(k / 30, bright(20 + 2 * k, 20, 30, 60)) for k in range(12)]
-    poses = estimate_poses(frames, (0, 0, 160, 120), Seeing(Options(batch=batch)))
+    poses = track_poses(frames, (0, 0, 160, 120), Seeing(Options(batch=batch)))
     assert poses.shape == (12, 1, 25, 3)
     # COCO has no feet: the six joints of BODY_25's feet are missing, all others are there.
     np.testing.assert_array_equal((poses[:, 0, :, 2] > 0).sum(axis=1), 19)

@@ -13,9 +13,9 @@ from random_models import SIDE, need, pictures, regions, write_detector, write_v
 from tiktok_dm.errors import UserError
 from tiktok_dm.pose.base import Estimator
 from tiktok_dm.pose.crops import boxes_of, decode_dark, to_picture, upload
-from tiktok_dm.pose.detectors import RTDetr, model_folder
 from tiktok_dm.pose.registry import get_estimator
-from tiktok_dm.pose.tracking import estimate_poses
+from tiktok_dm.pose.topdown import RTDetr, model_folder
+from tiktok_dm.pose.tracking import track_poses
 from tiktok_dm.pose.vitpose import ViTPose
 
 need("transformers")
@@ -153,7 +153,7 @@ def test_through_the_tracker_feet_are_missing(vitpose: ViTPose) -> None:
     frames = [(k / 30, rng.integers(0, 256, (120, 90, 3), dtype=np.uint8)) for k in range(2)]
     vitpose.low_score, kept = 0.0, vitpose.low_score
     try:
-        poses = estimate_poses(frames, (0, 0, 90, 120), vitpose)
+        poses = track_poses(frames, (0, 0, 90, 120), vitpose)
     finally:
         vitpose.low_score = kept
     assert poses.shape[0] == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tiktok_dm.synthetic import body
+from tiktok_dm.synthetic import choreography as body
 from tiktok_dm.synthetic.choreography import ARMS, STANCES, Dancer, dance, mirror
 from tiktok_dm.synthetic.music import make_song
 from tiktok_dm.synthetic.styles import STYLES

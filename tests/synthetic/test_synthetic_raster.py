@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tiktok_dm.synthetic import raster
+from tiktok_dm.synthetic import figure
 
 LIGHT = np.array([[0, 0, 1.0], [1, 1, 1], [0, 0, 0], [0, 0, -1.0], [0, 0, 0]])
 
 
 def draw(shapes: list[list[float]], materials: list[list[float]], size: int = 40) -> np.ndarray:
     geometry, material = np.array(shapes, float), np.array(materials, float)
-    depth = np.full((2 * size, 2 * size), raster.FAR, np.float32)
+    depth = np.full((2 * size, 2 * size), figure.FAR, np.float32)
     surface, which = np.zeros((2 * size, 2 * size, 3), np.float32), np.zeros((2 * size, 2 * size), np.int32)
     out = np.full((size, size, 3), 10, np.uint8)
-    raster.capsules(geometry, depth, surface, which)
-    raster.compose(np.array([0, 0, size, size]), material, LIGHT, depth, surface, which, out)
-    assert (depth == np.float32(raster.FAR)).all()  # empty again
+    figure.capsules(geometry, depth, surface, which)
+    figure.compose(np.array([0, 0, size, size]), material, LIGHT, depth, surface, which, out)
+    assert (depth == np.float32(figure.FAR)).all()  # empty again
     return out
 
 
@@ -63,17 +63,17 @@ def test_the_background_shifts_by_whole_and_half_pixels():
     room[6, 6] = 160
     flat = room.reshape(12, 36)
     out = np.empty((4, 12), np.uint8)
-    raster.background(flat, 0.0, 0.0, out)
+    figure.background(flat, 0.0, 0.0, out)
     assert out.reshape(4, 4, 3)[2, 2, 0] == 160
-    raster.background(flat, 1.0, -1.0, out)
+    figure.background(flat, 1.0, -1.0, out)
     assert out.reshape(4, 4, 3)[3, 1, 0] == 160
-    raster.background(flat, 0.5, 0.0, out)
+    figure.background(flat, 0.5, 0.0, out)
     assert list(out.reshape(4, 4, 3)[2, :, 1]) == [0, 80, 80, 0]
 
 
 def test_shadow_darkens_its_middle_most_and_nothing_far_away():
     out = np.full((30, 30, 3), 200, np.uint8)
-    raster.shadow(out, 15.0, 15.0, 5.0, 3.0, 0.5)
+    figure.shadow(out, 15.0, 15.0, 5.0, 3.0, 0.5)
     assert out[15, 15, 0] == 100
     assert 100 < out[15, 20, 0] < 200
     assert (out[0] == 200).all()
@@ -82,9 +82,9 @@ def test_shadow_darkens_its_middle_most_and_nothing_far_away():
 def test_blend_and_bounds():
     first, second = np.full((4, 4, 3), 100, np.uint8), np.full((4, 4, 3), 200, np.uint8)
     out = np.empty_like(first)
-    raster.blend(first, second, 0.25, out)
+    figure.blend(first, second, 0.25, out)
     assert (out == 125).all()
-    box = raster.bounds(np.array([[[20.0, 40, 0, 4, 60, 40, 0, 4]]]), 40, 40)[0]
+    box = figure.bounds(np.array([[[20.0, 40, 0, 4, 60, 40, 0, 4]]]), 40, 40)[0]
     assert box[0] <= 8
     assert 32 <= box[2] <= 40
     assert box[1] <= 18

@@ -2,7 +2,7 @@
 
 For tables of clips, whether annotated or out of a built dataset. Not for files (`tiktok_dm.annotations.tables`), and
 not for hearing whether two songs are the same, or seeing whether two clips are: such pairs are found elsewhere
-(`tiktok_dm.curate.audit.driver`) and given to `audit_splits`.
+(`tiktok_dm.curate.leaks`) and given to `audit_splits`.
 """
 
 from __future__ import annotations

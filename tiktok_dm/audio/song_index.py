@@ -16,8 +16,17 @@ from functools import lru_cache
 
 import numpy as np
 
-from tiktok_dm.audio.sketch_alignment import Overlay, edit_of, overlay, raised
-from tiktok_dm.audio.spectrogram_sketch import BINS, BINS_PER_OCTAVE, FRAME_RATE, SongSketch, unit_frames
+from tiktok_dm.audio.spectrogram_sketch import (
+    BINS,
+    BINS_PER_OCTAVE,
+    FRAME_RATE,
+    Overlay,
+    SongSketch,
+    edit_of,
+    overlay,
+    raised,
+    unit_frames,
+)
 from tiktok_dm.errors import UserError
 
 USED, DOUBTFUL = 0.5, 0.1

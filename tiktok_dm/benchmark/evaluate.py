@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiktok_dm.benchmark import breakdown, pairs
+from tiktok_dm.benchmark import pairs
 from tiktok_dm.benchmark.clip_features import Audio, ClipFeatures, FeatureCache, Pulse, measure_all
-from tiktok_dm.benchmark.evaluation import Evaluation
+from tiktok_dm.benchmark.evaluation import Evaluation, breakdown_groups
 from tiktok_dm.benchmark.metrics import alignment, intervals, published_beats, tracked_beats
 from tiktok_dm.benchmark.metrics.definitions import BESIDE, METRICS, REFERENCE, SHUFFLED
 from tiktok_dm.benchmark.metrics.intervals import Score
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tiktok_dm.benchmark.metrics.genre import GenreClassifier
-    from tiktok_dm.benchmark.metrics.memorisation import Sound
+    from tiktok_dm.benchmark.training_music import Sound
 
 _PARTNERS = 10
 """Other songs' clips with which each reference is paired for the shuffled levels that are computed pair by pair."""
@@ -220,7 +220,7 @@ class _Scoring:
             if name in per_clip
         }
         undefined = {name: int(per_clip[list(METRICS[name].columns)].isna().any(axis=1).sum()) for name in metrics}
-        parts = breakdown.groups(per_clip)
+        parts = breakdown_groups(per_clip)
         breakdowns = {
             kind: {label: self._scores(per_clip, rows) for label, rows in groups.items()}
             for kind, groups in parts.items()
@@ -336,16 +336,16 @@ class _Scoring:
 
     def _training(self) -> None:
         """Memorisation, and genre agreement by a classifier fitted to labelled training songs."""
-        from tiktok_dm.benchmark import training
+        from tiktok_dm.benchmark import training_music
 
         options = self.options
         if options.training is None and options.classifier is None:
             return
-        made = training.Both(self._heard(generated=False), self._heard(generated=True))
+        made = training_music.Both(self._heard(generated=False), self._heard(generated=True))
         if options.training is not None:
             # Of the kind that is scored: a whole clip lies near itself, and a segment near its own clip's segments.
             config = "segments" if options.config == "segments" or "segments" in self.reference.name else "clips"
-            known = training.read_training(options.training, config, options.embedder, options.weights)
+            known = training_music.read_training(options.training, config, options.embedder, options.weights)
             self.table |= known.memorisation(made)
             self.parameters["training"] = known.describe()
             if options.genres is not None and options.classifier is None:
@@ -357,13 +357,13 @@ class _Scoring:
         else:
             assert options.classifier is not None
             classifier = options.classifier
-        columns, described = training.genre_agreement(made, classifier)
+        columns, described = training_music.genre_agreement(made, classifier)
         self.table |= columns
         self.parameters["genre"] = described
 
     def _heard(self, *, generated: bool) -> list[Sound]:
         from tiktok_dm.benchmark.clip_features import read_sound
-        from tiktok_dm.benchmark.metrics.memorisation import Sound
+        from tiktok_dm.benchmark.training_music import Sound
 
         return [
             Sound(item.id, read_sound(self.sounds[item.id] if generated else item.audio), SAMPLE_RATE)

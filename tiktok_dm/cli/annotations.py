@@ -75,7 +75,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write annotations for Label Studio or ELAN, with the proposals' confidences and reasons."""
-    from tiktok_dm.curate.exchange.out import export_annotations
+    from tiktok_dm.curate.exchange.corrections import export_annotations
 
     options = {"media": media, "fps": fps, "video_prefix": video_prefix, "overwrite": overwrite}
     _print_import(export_annotations(folder, format, out, **options), as_json)  # type: ignore[arg-type]
@@ -99,7 +99,7 @@ def import_(
 ) -> None:
     """Turn the authors' annotation file, or a corrected export, into annotations."""
     from tiktok_dm.annotations.author_file import import_annotations
-    from tiktok_dm.curate.exchange.home import comes_from_a_tool, import_exported
+    from tiktok_dm.curate.exchange.corrections import comes_from_a_tool, import_exported
 
     if base is not None or comes_from_a_tool(file):
         return _print_import(import_exported(file, base, out, drop_missing=drop_missing, overwrite=overwrite), as_json)
@@ -223,7 +223,7 @@ def _print_counts(counts: dict[str, dict[str, int]]) -> None:
 
 
 def _audit_sound(annotations: Any, media: Path | None, dataset: Path | None, quiet: bool) -> Any:
-    from tiktok_dm.curate.audit.driver import audit_sound
+    from tiktok_dm.curate.leaks import audit_sound
     from tiktok_dm.runtime.progress import BuildProgress
 
     with BuildProgress(quiet=quiet) as bars:

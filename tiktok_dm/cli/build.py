@@ -334,8 +334,8 @@ def import_preprocessed(
     as_json: Json = False,
 ) -> None:
     """Turn the authors' preprocessed archives into a dataset of segments, ready to train on without any video."""
-    from tiktok_dm.importers.author_archives.driver import import_preprocessed as run
-    from tiktok_dm.importers.author_archives.fetch import fetch_archives
+    from tiktok_dm.importers.archive_files import fetch_archives
+    from tiktok_dm.importers.archives import import_preprocessed as run
     from tiktok_dm.runtime.progress import BuildProgress
 
     if root is None and not fetch:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from tiktok_dm.cli.options import Workers
+from tiktok_dm.cli.options import Json, Workers
 from tiktok_dm.errors import UserError
 from tiktok_dm.machine import cores
 
@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
     """Give the `tiktok-dm` command its verbs."""
     app.command("evaluate", cls=OptionalFile)(evaluate)
     app.command("metronome-check", cls=OptionalFile)(metronome_check)
+    app.command("baselines")(baselines)
 
 
 JsonHere = Annotated[
@@ -339,3 +340,46 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
                 bars.advance("measure", "")
 
         yield tell
+
+
+def baselines(
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder that `tiktok-dm build` wrote.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for a folder of wav files per baseline.")],
+    split: Annotated[str, typer.Option(help="Whose ids get music: test, train, validation or all.")] = "test",
+    config: Annotated[str, typer.Option(help="clips (whole dances) or segments (2 s).")] = "clips",
+    codec: Annotated[
+        str,
+        typer.Option(
+            help="Of the row 'ground truth through a codec': aac:KBITS, none, a registered codec such as d2m:FOLDER, "
+            "or package.module:function:ARGUMENT.",
+            metavar="NAME[:ARGUMENT]",
+        ),
+    ] = "aac:32",
+    seed: Annotated[int, typer.Option(help="Of shuffling, phases and noise.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make what every table carries: ground truth, codec, shuffled, metronomes, silence, noise, nearest by motion."""
+    from tiktok_dm.benchmark.baseline_folders import DESCRIPTION, make_baselines
+    from tiktok_dm.benchmark.baselines import TITLES
+    from tiktok_dm.benchmark.codec_round_trip import open_codec
+
+    shown = -1
+
+    def progress(done: int, total: int) -> None:
+        nonlocal shown
+        if not as_json and sys.stderr.isatty() and 100 * done // total != shown:
+            shown = 100 * done // total
+            print(f"\r{done} of {total} files", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    names = make_baselines(
+        dataset, out, split=split, config=config, codec=open_codec(codec), seed=seed, progress=progress
+    )
+    about = {name: json.loads((out / name / DESCRIPTION).read_text(encoding="utf-8")) for name in names}
+    if as_json:
+        told = {name: {"n": one["n"], "title": one["title"], "notes": one["notes"]} for name, one in about.items()}
+        print(json.dumps({"out": str(out), "baselines": told}))
+        return
+    for name in names:
+        print(f"{out / name}: {TITLES[name]}, {about[name]['n']} files")
+        for note in about[name]["notes"]:
+            print(f"  note: {note}")

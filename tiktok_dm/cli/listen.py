@@ -205,10 +205,8 @@ def report(
     _wants("sqlalchemy")
     _wants("statsmodels")
     from tiktok_dm.listening import study as studies
-    from tiktok_dm.listening.plot import plot
-    from tiktok_dm.listening.report import analyse
+    from tiktok_dm.listening.report import analyse, in_words, long_table, plot
     from tiktok_dm.listening.store import Store
-    from tiktok_dm.listening.tables import in_words, long_table
 
     study, key = studies.read(folder)
     if database is None and not (folder / studies.VOTES).is_file():

@@ -9,14 +9,13 @@ from typing import Annotated
 import typer
 
 from tiktok_dm.cli import annotations as annotations_cli
-from tiktok_dm.cli import baselines as baselines_cli
 from tiktok_dm.cli import build as build_cli
 from tiktok_dm.cli import curate as curate_cli
 from tiktok_dm.cli import dataset as dataset_cli
 from tiktok_dm.cli import evaluate as evaluate_cli
 from tiktok_dm.cli import submit as submit_cli
+from tiktok_dm.cli.dataset import app as models_app
 from tiktok_dm.cli.listen import app as listen_app
-from tiktok_dm.cli.models import app as models_app
 from tiktok_dm.cli.options import complain
 from tiktok_dm.errors import UserError
 
@@ -32,7 +31,6 @@ annotations_cli.register(app)
 build_cli.register(app)
 dataset_cli.register(app)
 evaluate_cli.register(app)
-baselines_cli.register(app)
 submit_cli.register(app)
 app.add_typer(models_app, name="models")
 app.add_typer(listen_app, name="listen", help="Listening tests: make a study, serve it, report on it.")

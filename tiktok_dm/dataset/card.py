@@ -15,8 +15,7 @@ from tiktok_dm.reading import features
 from tiktok_dm.schema import DATASET_COLUMNS, SPLITS
 
 if TYPE_CHECKING:
-    from tiktok_dm.dataset.items import ClipItem, DatasetMeta
-    from tiktok_dm.dataset.shards import SplitInfo
+    from tiktok_dm.dataset.rows import ClipItem, DatasetMeta, SplitInfo
 
 STATUSES = ("ok", "filtered", "failed", "gone", "open")
 TEMPLATES = Path(__file__).parent / "templates"

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 
 from tiktok_dm import schema
-from tiktok_dm.dataset.items import ClipItem, DatasetMeta
-from tiktok_dm.dataset.shards import ShardWriter, SplitInfo
+from tiktok_dm.dataset.rows import ClipItem, DatasetMeta, ShardWriter, SplitInfo
 from tiktok_dm.errors import is_no_room
 from tiktok_dm.files import no_room, sha256_file, write_atomic
 from tiktok_dm.runtime.store import canonical_json

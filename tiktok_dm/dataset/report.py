@@ -21,7 +21,7 @@ from tiktok_dm.errors import MediaError
 from tiktok_dm.schema import MAX_DANCERS, POSE_FPS, SPLITS
 
 if TYPE_CHECKING:
-    from tiktok_dm.dataset.items import ClipItem, DatasetMeta
+    from tiktok_dm.dataset.rows import ClipItem, DatasetMeta
 
 # Thumbnails are drawn twice as large as they are shown, but a page of hundreds stays a few megabytes.
 _THUMBNAIL_PX, _MANY_CLIPS, _THUMBNAIL_PX_MANY = 320, 120, 200

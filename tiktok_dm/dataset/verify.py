@@ -19,7 +19,7 @@ import numpy as np
 from tiktok_dm import schema
 from tiktok_dm.dataset.checks import clip_problems, digest
 from tiktok_dm.dataset.export import CARD, DATA, MANIFEST, dataset_files
-from tiktok_dm.dataset.shards import array_values
+from tiktok_dm.dataset.rows import array_values
 from tiktok_dm.errors import UserError
 from tiktok_dm.files import sha256_file
 from tiktok_dm.reading import decode_audio, features, missing_decoder

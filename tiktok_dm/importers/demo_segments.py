@@ -21,8 +21,7 @@ import numpy as np
 
 from tiktok_dm import schema
 from tiktok_dm.dataset.export import segment_rows
-from tiktok_dm.dataset.items import ClipItem, DatasetMeta
-from tiktok_dm.dataset.shards import SplitInfo
+from tiktok_dm.dataset.rows import ClipItem, DatasetMeta, SplitInfo
 from tiktok_dm.errors import UserError
 from tiktok_dm.importers.segment_set import (
     CONFIG,
@@ -136,7 +135,7 @@ def _song_rows(job: _SongJob) -> tuple[list[ClipItem], list[dict[str, Any]]]:
     """The clips of a song as a build would hand them to the export, and the rows of their segments."""
     from tiktok_dm.media import encode_audio
     from tiktok_dm.synthetic import clip_truth
-    from tiktok_dm.synthetic.estimated import as_estimated
+    from tiktok_dm.synthetic.accuracy import as_estimated
     from tiktok_dm.synthetic.performance import find_clip
 
     items: list[ClipItem] = []

@@ -21,8 +21,7 @@ import numpy as np
 
 from tiktok_dm import __version__
 from tiktok_dm.dataset.export import CARD, DATA, MANIFEST, file_table, write_manifest
-from tiktok_dm.dataset.items import DatasetMeta
-from tiktok_dm.dataset.shards import Columns, ShardWriter
+from tiktok_dm.dataset.rows import Columns, DatasetMeta, ShardWriter
 from tiktok_dm.errors import UserError, is_no_room
 from tiktok_dm.files import no_room, sha256_file
 

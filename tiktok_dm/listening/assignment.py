@@ -6,6 +6,13 @@ differ by at most one at any time, whoever comes, leaves, or comes back. The pri
 cells once) raters may wait a moment for the last clips that others are hearing.
 
 Pure functions of what the store knows; not for transactions (`store`).
+
+
+Who holds which cell, and until when: a clip is heard by one rater at a time, for a while.
+
+A cell is held while the rater's page says that it is open, at most as long as the study allows; then it may go to
+someone else. Everything here runs inside a transaction of the caller's. Not for which cell is chosen (`assignment`)
+and not for trials and answers (`store`).
 """
 
 from __future__ import annotations
@@ -14,7 +21,12 @@ import hashlib
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from tiktok_dm.listening.database import CELLS, TRIALS
 from tiktok_dm.listening.study import Study, TrialKind
 
 
@@ -85,3 +97,85 @@ def choose(cells: Sequence[Cell], met: Collection[int], heard: Sequence[int], st
         return heard[cell.condition], -lacking[cell.item], draw(study.seed, "cell", rater, cell.index).random()
 
     return min(open_to, key=order)
+
+
+class Leases:
+    """The cells of one study.
+
+    Args:
+        study: which.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+
+    def met(self, db: Connection, number: int) -> set[int]:
+        """Items that a rater was given, answered or not."""
+        rows = db.execute(sa.select(TRIALS.c.item).where(TRIALS.c.rater == number, TRIALS.c.item.is_not(None)))
+        return set(rows.scalars())
+
+    def next_cell(self, db: Connection, number: int, now: float) -> Cell | None:
+        """The cell that a rater gets next (not held yet), or None when none is to be had now."""
+        conditions = self.study.n_conditions
+        cells = [
+            Cell(
+                row.cell,
+                row.cell // conditions,
+                row.cell % conditions,
+                row.votes,
+                row.holder is None or row.held_until < now,
+            )
+            for row in db.execute(sa.select(CELLS).order_by(CELLS.c.cell))
+        ]
+        heard = [0] * conditions
+        for cell in db.execute(
+            sa.select(TRIALS.c.cell).where(TRIALS.c.rater == number, TRIALS.c.cell.is_not(None))
+        ).scalars():
+            heard[cell % conditions] += 1
+        return choose(cells, self.met(db, number), heard, self.study, number)
+
+    def hold(self, db: Connection, cell: int, rater: int, handed_at: float, now: float) -> None:
+        """Let a rater hold a cell from `now` on, and no longer than a clip may take since it was handed out."""
+        until = min(now + self.study.lease_s, handed_at + self.study.longest_s)
+        db.execute(CELLS.update().where(CELLS.c.cell == cell).values(holder=rater, held_until=until))
+
+    def may_vote(self, db: Connection, trial: Any, now: float) -> bool:
+        """Whether a rating trial's cell is still this rater's, or came back and has the fewest votes."""
+        row = db.execute(sa.select(CELLS).where(CELLS.c.cell == trial.cell)).one()
+        if row.holder == trial.rater:
+            return True
+        fewest = db.execute(sa.select(sa.func.min(CELLS.c.votes))).scalar_one()
+        return (row.holder is None or row.held_until < now) and row.votes == fewest
+
+    def still_held(self, db: Connection, trial: Any, now: float) -> bool:
+        """Whether a trial that was handed out before is still the rater's; then it is held anew."""
+        if trial.kind != "rating":
+            return True
+        if not self.may_vote(db, trial, now):
+            return False
+        # Whoever comes back to a clip has all the time for it again.
+        row = db.execute(sa.select(CELLS).where(CELLS.c.cell == trial.cell)).one()
+        if row.holder != trial.rater or row.held_until < now:
+            db.execute(TRIALS.update().where(TRIALS.c.trial == trial.trial).values(handed_at=now))
+            self.hold(db, trial.cell, trial.rater, now, now)
+        else:
+            self.hold(db, trial.cell, trial.rater, trial.handed_at, now)
+        return True
+
+    def vote(self, db: Connection, cell: int) -> None:
+        """A cell has one answer more, and nobody holds it."""
+        db.execute(
+            CELLS.update().where(CELLS.c.cell == cell).values(votes=CELLS.c.votes + 1, holder=None, held_until=None)
+        )
+
+    def prolong(self, db: Connection, cell: int, rater: int, handed_at: float, now: float) -> None:
+        """Hold a cell for longer, if the rater holds it."""
+        held = db.execute(sa.select(CELLS.c.holder).where(CELLS.c.cell == cell)).scalar()
+        if held == rater:
+            self.hold(db, cell, rater, handed_at, now)
+
+    def give_back(self, db: Connection, cell: int, rater: int) -> None:
+        """Let a cell go to someone else, if the rater holds it."""
+        db.execute(
+            CELLS.update().where(CELLS.c.cell == cell, CELLS.c.holder == rater).values(holder=None, held_until=None)
+        )

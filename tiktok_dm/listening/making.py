@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from tiktok_dm.errors import MediaError, Problem, ProblemsError, UserError
-from tiktok_dm.listening import screening, sources, stimuli
+from tiktok_dm.listening import stimuli
 from tiktok_dm.listening import study as studies
 from tiktok_dm.listening.assignment import draw
-from tiktok_dm.listening.sources import Piece
+from tiktok_dm.listening.stimuli import Piece
 from tiktok_dm.listening.study import Clip, Condition, Exclusion, Key, Material, Study
 
 REFERENCE, ANCHOR = "reference", "anchor"
@@ -106,26 +106,26 @@ class _Paired:
 
 def _pair(wanted: Wanted, protocol: studies.Protocol, scratch: Path) -> _Paired:
     names = [n for n in wanted.systems if protocol.name != "quality" or n not in wanted.midi]
-    dataset = any(path is not None and sources.is_dataset(path) for path in (wanted.reference, wanted.videos))
-    heard = sources.SOUND | sources.FILM
-    systems = {n: sources.folder_pieces(wanted.systems[n], heard, dataset) for n in names}
+    dataset = any(path is not None and stimuli.is_dataset(path) for path in (wanted.reference, wanted.videos))
+    heard = stimuli.SOUND | stimuli.FILM
+    systems = {n: stimuli.folder_pieces(wanted.systems[n], heard, dataset) for n in names}
     stems = {stem for pieces in systems.values() for stem in pieces}
 
     def given(path: Path, kinds: set[str], called: str) -> dict[str, Piece]:
-        if sources.is_dataset(path):
+        if stimuli.is_dataset(path):
             unpacked = scratch / called
             unpacked.mkdir()
-            pieces = sources.dataset_pieces(path, stems, wanted.split, unpacked)
+            pieces = stimuli.dataset_pieces(path, stems, wanted.split, unpacked)
             return _ids_alike(path, pieces, "segment_id or clip_id")
-        return sources.folder_pieces(path, kinds, dataset)
+        return stimuli.folder_pieces(path, kinds, dataset)
 
     reference = given(wanted.reference, heard, "reference")
     videos = {}
     if protocol.video:
         if wanted.videos is not None:
-            videos = given(wanted.videos, sources.FILM, "videos")
+            videos = given(wanted.videos, stimuli.FILM, "videos")
         else:
-            videos = {k: p for k, p in reference.items() if p.path.suffix.lower() in sources.FILM}
+            videos = {k: p for k, p in reference.items() if p.path.suffix.lower() in stimuli.FILM}
             if not videos:
                 raise UserError(
                     f"{wanted.reference} holds music without a picture: name the dance videos with --videos"
@@ -144,7 +144,7 @@ def _lengths(paired: _Paired, wanted: Wanted) -> dict[str, float]:
     if paired.videos:
         sides.append(("the videos", paired.videos, "video"))
     anywhere = {k for pieces in paired.systems.values() for k in pieces}
-    if not sources.is_dataset(wanted.reference):
+    if not stimuli.is_dataset(wanted.reference):
         anywhere |= paired.reference.keys()
     problems, lengths = [], {}
     for item in sorted(anywhere):
@@ -324,11 +324,11 @@ class _Maker:
         if self.protocol.video:
             picture = self.scratch / "ball.mp4"
             if not picture.exists():
-                screening.practice_film(picture, _PRACTICE_S)
-        clip = self._write(screening.practice_sound(_PRACTICE_S, beat_s), picture, "practice", note=False)
+                stimuli.practice_film(picture, _PRACTICE_S)
+        clip = self._write(stimuli.practice_sound(_PRACTICE_S, beat_s), picture, "practice", note=False)
         if not self.protocol.beside_original:
             return clip, None
-        return clip, self._write(screening.practice_sound(_PRACTICE_S), picture, "practice", note=False)
+        return clip, self._write(stimuli.practice_sound(_PRACTICE_S), picture, "practice", note=False)
 
     def plain(self, sound: np.ndarray) -> Clip:
         """Sound at its own level."""
@@ -356,11 +356,11 @@ class _Maker:
 def _materials(maker: _Maker, wanted: Wanted, rest: Sequence[str]) -> list[Material]:
     """Sound checks, practice and attention checks; clips that the study does not rate serve where there are some."""
     materials = [
-        Material(kind="volume", clip=maker.plain(screening.volume_sound(n)), choices=5, expected=n) for n in (2, 3, 4)
+        Material(kind="volume", clip=maker.plain(stimuli.volume_sound(n)), choices=5, expected=n) for n in (2, 3, 4)
     ]
     if wanted.headphone_trials:
         for quietest, inverted in ((1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2)):
-            clip = maker.plain(screening.headphone_sound(quietest, inverted))
+            clip = maker.plain(stimuli.headphone_sound(quietest, inverted))
             materials.append(Material(kind="headphones", clip=clip, choices=3, expected=quietest))
     spare = list(rest)
     if wanted.practice:

@@ -13,22 +13,30 @@ Statistics, and why these:
   anchor is there to show that the test works, and takes no part in the tests.
 
 Not for how answers are gathered (`store`), who is left out (`exclusions`) and how results are shown (`tables`, `plot`).
-"""
+
+
+A report as tables: every rating in a line, or the results in words for a terminal. Not for the plot (`plot`).
+
+A report as a picture: mean opinion scores with their intervals. Not for tables (`tables`)."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tiktok_dm.listening.exclusions import reasons, sessions_of
-from tiktok_dm.listening.rating_statistics import cluster_bootstrap, holm, interval, signed_rank
-from tiktok_dm.listening.study import ConditionKind, Key, Study
+from tiktok_dm.errors import UserError
+from tiktok_dm.listening.statistics import cluster_bootstrap, holm, interval, reasons, sessions_of, signed_rank
+from tiktok_dm.listening.study import HIGHEST, LOWEST, ConditionKind, Key, Study
 
 DRAWS = 5000
 _METHOD = (
@@ -240,3 +248,122 @@ def _compare(study: Study, key: Key, kept: Sequence[Mapping[str, Any]], draws: i
     ]
     scores.sort(key=lambda score: (math.isnan(score.mean), -score.mean, score.name))
     return scores, pairs
+
+
+COLUMNS = (
+    "rater",
+    "item",
+    "system",
+    "kind",
+    "position",
+    "rating",
+    "seconds",
+    "plays",
+    "original_plays",
+    "checks",
+    "headphones",
+    "excluded",
+    "reasons",
+)
+"""Of the long-format table: one row a rating. `position` counts a rater's ratings from 1, `seconds` are from the clip's
+handing out to the answer, `checks` and `headphones` are right answers of all (`2/2`)."""
+
+
+def long_table(report: Report) -> str:
+    """The long-format table as CSV (RFC 4180 with plain line ends)."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(report.rows)
+    return text.getvalue()
+
+
+def in_words(report: Report) -> str:
+    """The results as a table for a terminal."""
+    lines = [
+        f"{report.protocol}: {report.raters_finished} raters finished, {report.raters_begun} began, "
+        f"{report.raters_kept} kept; {report.votes} votes, {report.fewest_votes} to {report.most_votes} a cell",
+        "",
+        f"{'system':<24} {'MOS':>5}  {'95 % interval':<14} votes",
+    ]
+    for score in report.scores:
+        name = score.name if score.kind == "system" else f"({score.name})"
+        if score.votes:
+            lines.append(f"{name:<24} {score.mean:5.2f}  {score.low:5.2f} - {score.high:4.2f}   {score.votes:5d}")
+        else:
+            lines.append(f"{name:<24}     -  -                  0")
+    if report.pairs:
+        lines += ["", f"{'pair':<32} {'diff':>6}  {'95 % interval':<16} {'p':>7} {'p Holm':>7}"]
+        for pair in report.pairs:
+            name = f"{pair.first} - {pair.second}"
+            lines.append(
+                f"{name:<32} {pair.difference:+6.2f}  {pair.low:+5.2f} to {pair.high:+5.2f}   {pair.p:7.4f} "
+                f"{pair.p_holm:7.4f}"
+            )
+    lines += ["", "Left out: " + ("nobody" if not report.excluded else "")]
+    lines += [f"  {name}: {'; '.join(why)}" for name, why in report.excluded.items()]
+    lines += ["Rules of exclusion, fixed when the study was made: a rater who", *(f"  - {r}" for r in report.rules)]
+    lines += [*(f"Note: {note}" for note in report.notes), "", report.method]
+    return "\n".join(lines)
+
+
+def plot(report: Report, study: Study, out: Path) -> None:
+    """Mean opinion scores with their intervals, as a picture in the format that the file's name says.
+
+    Raises:
+        UserError: nothing to draw, no matplotlib, or a format that it does not write.
+    """
+    scores = [score for score in report.scores if score.votes]
+    if not scores:
+        raise UserError("no rating counts so far: there is nothing to plot")
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise UserError("the plot needs matplotlib: run pip install matplotlib") from error
+    figure = Figure(figsize=(7.5, 1.5 + 0.46 * len(scores)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for y, score in enumerate(reversed(scores)):
+        colour = "#0d6e6e" if score.kind == "system" else "#8a857b"
+        axes.plot([score.low, score.high], [y, y], color=colour, linewidth=2.4, solid_capstyle="butt", zorder=2)
+        axes.plot(
+            score.mean, y, "o" if score.kind == "system" else "D", color=colour, markersize=7.5, zorder=3, clip_on=False
+        )
+        axes.text(HIGHEST + 0.12, y, f"{score.mean:.2f}", va="center", ha="left", fontsize=10, color="#1d1c1a")
+    labels = [s.name if s.kind == "system" else f"{s.name} (hidden)" if s.kind == "reference" else f"{s.name} (low)"
+              for s in reversed(scores)]  # fmt: skip
+    axes.set_yticks(range(len(scores)), labels)
+    for text, score in zip(axes.get_yticklabels(), reversed(scores), strict=True):
+        text.set_color("#1d1c1a" if score.kind == "system" else "#6b675f")
+    axes.set_ylim(-0.6, len(scores) - 0.4)
+    axes.set_xlim(LOWEST, HIGHEST)
+    axes.set_xticks(
+        range(LOWEST, HIGHEST + 1), [f"{k + LOWEST}\n{label}" for k, label in enumerate(study.protocol.labels)]
+    )
+    axes.grid(axis="x", color="#e3dfd7", linewidth=0.9, zorder=0)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.set_title(
+        f"{study.protocol.title}: mean opinion score and 95 % interval\n", loc="left", fontsize=11.5, fontweight="bold"
+    )
+    axes.text(
+        0,
+        1.02,
+        f"{report.raters_kept} raters, {sum(s.votes for s in scores)} ratings; clustered by rater and item",
+        transform=axes.transAxes,
+        fontsize=9,
+        color="#6b675f",
+    )
+    partial = out.with_name(f".{out.stem}.partial{out.suffix}")
+    try:
+        figure.savefig(partial, dpi=160)
+        os.replace(partial, out)
+    except ValueError as error:
+        raise UserError(
+            f"a plot cannot be written as {out.suffix or 'a file without ending'}: name a .png or .svg"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)

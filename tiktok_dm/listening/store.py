@@ -17,9 +17,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from tiktok_dm.listening.assignment import draw, steps
+from tiktok_dm.listening.assignment import Leases, draw, steps
 from tiktok_dm.listening.database import CELLS, RATERS, TRIALS, Database
-from tiktok_dm.listening.leases import Leases
 from tiktok_dm.listening.study import HIGHEST, LOWEST, Clip, Key, Material, Study, TrialKind
 
 _VOLUME_TRIES = 3

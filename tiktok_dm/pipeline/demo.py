@@ -20,7 +20,7 @@ from tiktok_dm.synthetic import DemoParams, make_demo, pose_accuracy, write_demo
 
 if TYPE_CHECKING:
     from tiktok_dm.annotations.tables import Annotations
-    from tiktok_dm.dataset.items import ClipItem
+    from tiktok_dm.dataset.rows import ClipItem
     from tiktok_dm.runtime.progress import BuildProgress
 
 

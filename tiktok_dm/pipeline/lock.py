@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiktok_dm import __version__
-from tiktok_dm.dataset.items import ClipItem, DatasetMeta
+from tiktok_dm.dataset.rows import ClipItem, DatasetMeta
 from tiktok_dm.files import write_atomic
 from tiktok_dm.runtime.store import Store, canonical_json
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tiktok_dm.annotations.tables import Annotations
     from tiktok_dm.pipeline.plan import Plan
     from tiktok_dm.pipeline.scheduler import Outcome
-    from tiktok_dm.runtime.ledger import Ledger
+    from tiktok_dm.runtime.store import Ledger
 
 _TOOLS = (
     "av",

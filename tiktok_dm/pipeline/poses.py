@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from tiktok_dm import media
 from tiktok_dm.errors import Filtered
-from tiktok_dm.pose.assembly import TrackingParams
 from tiktok_dm.pose.base import Picture
 from tiktok_dm.pose.registry import get_estimator
-from tiktok_dm.pose.streaming import Clip, estimate_clips
+from tiktok_dm.pose.tracking import TrackingParams
+from tiktok_dm.pose.video import Clip, estimate_clips
 
 VERSION = 1
 
@@ -106,7 +106,7 @@ def to_look_at(
 def look(
     clips: Iterable[Clip[K]], params: PosesParams, open_clips: int = 4
 ) -> Iterator[tuple[K, NDArray[np.float32] | Exception]]:
-    """(key, poses or what went wrong) of each clip, as clips end; see `tiktok_dm.pose.streaming.estimate_clips`."""
+    """(key, poses or what went wrong) of each clip, as clips end; see `tiktok_dm.pose.video.estimate_clips`."""
     tracking = TrackingParams(
         max_dancers=params.max_dancers,
         min_confidence=params.min_confidence,

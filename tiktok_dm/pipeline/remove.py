@@ -18,8 +18,7 @@ from tiktok_dm.files import write_atomic
 from tiktok_dm.pipeline.acquire import VERSION
 from tiktok_dm.pipeline.lock import dataset_meta, items_from_dataset
 from tiktok_dm.pipeline.run import LEDGER, LOCK, PLAN, TOMBSTONES, read_tombstones
-from tiktok_dm.runtime.ledger import Entry, Ledger
-from tiktok_dm.runtime.store import Store, canonical_json, content_key
+from tiktok_dm.runtime.store import Entry, Ledger, Store, canonical_json, content_key
 
 KINDS = ("compilation", "clip", "song")
 

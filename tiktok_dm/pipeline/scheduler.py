@@ -21,9 +21,8 @@ from tiktok_dm.pipeline.acquire import VERSION as ACQUIRE_VERSION
 from tiktok_dm.pipeline.acquire import AcquireParams, StopAsking, acquire_local, acquire_url
 from tiktok_dm.pipeline.plan import Plan, PlannedClip, PlannedSource
 from tiktok_dm.runtime.executor import Executor
-from tiktok_dm.runtime.ledger import Entry, Ledger, entry_for
 from tiktok_dm.runtime.progress import BuildProgress
-from tiktok_dm.runtime.store import Store, content_key
+from tiktok_dm.runtime.store import Entry, Ledger, Store, content_key, entry_for
 from tiktok_dm.visual.base import VisualSource
 
 # A task's place in the queue. Cuts first, since everything waits for them; then poses, the long ones first, and visual

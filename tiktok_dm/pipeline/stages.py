@@ -12,7 +12,7 @@ from typing import Any
 from tiktok_dm.errors import Filtered, MediaError, UserError
 from tiktok_dm.pipeline import music, poses, segment, visual
 from tiktok_dm.pipeline.plan import Parameters, PlannedClip
-from tiktok_dm.pose.streaming import Clip
+from tiktok_dm.pose.video import Clip
 from tiktok_dm.runtime.store import Store, content_key
 from tiktok_dm.visual.base import VisualSource
 

@@ -75,7 +75,7 @@ class Estimates:
 
 @runtime_checkable
 class Estimator(Protocol):
-    """What `tracking.estimate_poses` needs.
+    """What `tracking.track_poses` needs.
 
     Attributes:
         name: by which it is asked for.

@@ -38,9 +38,8 @@ from tiktok_dm.pose.crops import (
     normalised,
     to_picture,
 )
-from tiktok_dm.pose.detectors import RT_DETR, RTDetr
 from tiktok_dm.pose.skeletons import HALPE_26
-from tiktok_dm.pose.topdown import TopDown, choose_device
+from tiktok_dm.pose.topdown import RT_DETR, RTDetr, TopDown, choose_device
 
 _ZOO = "https://download.openmmlab.com/mmpose/v1/projects/rtmposev1/"
 _CONFIGS = "body_2d_keypoint/rtmpose/body8"

@@ -28,9 +28,8 @@ from tiktok_dm.pose.crops import (
     normalised,
     to_picture,
 )
-from tiktok_dm.pose.detectors import RT_DETR, RTDetr, model_folder
 from tiktok_dm.pose.skeletons import COCO_17
-from tiktok_dm.pose.topdown import TopDown, choose_device
+from tiktok_dm.pose.topdown import RT_DETR, RTDetr, TopDown, choose_device, model_folder
 
 DEFAULT = "usyd-community/vitpose-base-simple"
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

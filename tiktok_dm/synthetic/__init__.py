@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tiktok_dm.synthetic.accuracy import pose_accuracy
     from tiktok_dm.synthetic.demo import make_demo, write_demo_annotations
-    from tiktok_dm.synthetic.params import DemoParams
     from tiktok_dm.synthetic.performance import clip_truth
+    from tiktok_dm.synthetic.plan import DemoParams
 
 __all__ = ["DemoParams", "clip_truth", "make_demo", "pose_accuracy", "write_demo_annotations"]
 
 # Loaded when asked for: a command that only wants to know what a demo is should not load a renderer.
 _HOME = {
-    "DemoParams": "params",
+    "DemoParams": "plan",
     "clip_truth": "performance",
     "make_demo": "demo",
     "pose_accuracy": "accuracy",

@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from tiktok_dm.synthetic import raster
+from tiktok_dm.synthetic import figure
 from tiktok_dm.synthetic.instruments import SAMPLE_RATE
 from tiktok_dm.synthetic.music import make_song
-from tiktok_dm.synthetic.params import DemoParams
 from tiktok_dm.synthetic.performance import beats_of, joints_px, pictures, sound
-from tiktok_dm.synthetic.plan import CompilationPlan, make_plan
+from tiktok_dm.synthetic.plan import CompilationPlan, DemoParams, make_plan
 from tiktok_dm.synthetic.scene import make_decoration, make_title_card
 
 Progress = Callable[[int, int, str], None]
@@ -117,7 +116,7 @@ def compilation_frames(
             if index == 0:
                 for j, last in enumerate(fading):
                     mixed = np.empty_like(last)
-                    raster.blend(last, picture, (j + 1) / (len(fading) + 1), mixed)
+                    figure.blend(last, picture, (j + 1) / (len(fading) + 1), mixed)
                     yield mixed
                 fading = []
             if index < clip.frames:

@@ -11,14 +11,12 @@ from functools import lru_cache
 import numpy as np
 
 from tiktok_dm.errors import UserError
-from tiktok_dm.synthetic import raster
-from tiktok_dm.synthetic.body import Skeleton
-from tiktok_dm.synthetic.choreography import dance
+from tiktok_dm.synthetic import figure
+from tiktok_dm.synthetic.choreography import Skeleton, dance
 from tiktok_dm.synthetic.figure import Camera, dress, projected
 from tiktok_dm.synthetic.instruments import SAMPLE_RATE
 from tiktok_dm.synthetic.music import make_song, render_song
-from tiktok_dm.synthetic.params import DemoParams
-from tiktok_dm.synthetic.plan import SHORTEST, ClipPlan, make_plan
+from tiktok_dm.synthetic.plan import SHORTEST, ClipPlan, DemoParams, make_plan
 from tiktok_dm.synthetic.scene import make_room
 
 POSE_FPS = 30
@@ -140,25 +138,25 @@ def pictures(
         materials.append(material)
         ground.append(_shadows(skeleton, inside))
     shapes, material = np.concatenate(geometry, 1), np.concatenate(materials)
-    shapes[..., [0, 4]] += raster.SUPERSAMPLING * drift[:, None, :1]
-    shapes[..., [1, 5]] += raster.SUPERSAMPLING * drift[:, None, 1:]
+    shapes[..., [0, 4]] += figure.SUPERSAMPLING * drift[:, None, :1]
+    shapes[..., [1, 5]] += figure.SUPERSAMPLING * drift[:, None, 1:]
     dark = np.concatenate(ground, 1)
     dark[..., :2] += drift[:, None]
 
-    fine = (height * raster.SUPERSAMPLING, width * raster.SUPERSAMPLING)
-    depth = np.full(fine, raster.FAR, np.float32)
+    fine = (height * figure.SUPERSAMPLING, width * figure.SUPERSAMPLING)
+    depth = np.full(fine, figure.FAR, np.float32)
     surface = np.zeros((*fine, 3), np.float32)
     which = np.zeros(fine, np.int32)
-    boxes = raster.bounds(shapes, width, height)
+    boxes = figure.bounds(shapes, width, height)
     scenery = room.picture.reshape(len(room.picture), -1)
     frame = np.zeros((params.height, params.width, 3), np.uint8) if decoration is None else decoration.copy()
     inner = np.empty((height, width, 3), np.uint8)
     for k in range(len(times)):
-        raster.background(scenery, -drift[k, 0], -drift[k, 1], inner.reshape(height, -1))
+        figure.background(scenery, -drift[k, 0], -drift[k, 1], inner.reshape(height, -1))
         for x, y, rx, ry, strength in dark[k]:
-            raster.shadow(inner, x, y, rx, ry, strength * room.shadow)
-        raster.capsules(shapes[k], depth, surface, which)
-        raster.compose(boxes[k], material, room.light, depth, surface, which, inner)
+            figure.shadow(inner, x, y, rx, ry, strength * room.shadow)
+        figure.capsules(shapes[k], depth, surface, which)
+        figure.compose(boxes[k], material, room.light, depth, surface, which, inner)
         picture = frame.copy()
         picture[y0 : y0 + height, x0 : x0 + width] = inner
         yield picture

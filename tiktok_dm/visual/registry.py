@@ -34,6 +34,6 @@ def _extractor(name: str, flow: str, size: int, source: VisualSource, state: str
         near = nearest_name(name, ["i3d"])
         hint = f"did you mean '{near}'?" if near else "give i3d, or a video model's hub id such as facebook/NAME."
         raise UserError(f"There is no extractor of visual features called '{name}': {hint}")
-    from tiktok_dm.visual.two_stream import TwoStreamI3D
+    from tiktok_dm.visual.i3d import TwoStreamI3D
 
     return TwoStreamI3D(source, flow, size)

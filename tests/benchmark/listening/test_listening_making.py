@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 from tiktok_dm.cli.listen import app
 from tiktok_dm.dataset.export import export
 from tiktok_dm.errors import ProblemsError, UserError
-from tiktok_dm.listening import screening, stimuli
+from tiktok_dm.listening import stimuli
 from tiktok_dm.listening import study as studies
 from tiktok_dm.listening.making import Wanted, _mismatch, _Paired, make
-from tiktok_dm.listening.sources import Piece
+from tiktok_dm.listening.stimuli import Piece
 from tiktok_dm.media import probe, read_audio
 
 RATE = 22_050
@@ -201,7 +201,7 @@ def test_nothing_is_overwritten(tmp_path: Path, folders: dict[str, Path]) -> Non
 
 
 def test_the_headphone_check_is_the_published_one() -> None:
-    sound = screening.headphone_sound(quietest=2, inverted=3)
+    sound = stimuli.headphone_sound(quietest=2, inverted=3)
     third = len(sound) // 3
     tones = [sound[k * third : (k + 1) * third] for k in range(3)]
     level = [20 * math.log10(np.abs(part[:, 0]).max()) for part in tones]
@@ -212,8 +212,8 @@ def test_the_headphone_check_is_the_published_one() -> None:
     mixed = [np.abs(part.sum(axis=1)).max() for part in tones]
     assert np.argmin(mixed) == 2  # a loudspeaker makes the inverted one the quietest
     with pytest.raises(ValueError, match="not two of"):
-        screening.headphone_sound(1, 1)
-    pips = screening.volume_sound(3)
+        stimuli.headphone_sound(1, 1)
+    pips = stimuli.volume_sound(3)
     loud = np.flatnonzero(np.abs(pips) > 0.01)
     assert np.count_nonzero(np.diff(loud) > 4800) + 1 == 3
 

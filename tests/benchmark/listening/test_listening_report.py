@@ -14,11 +14,9 @@ from listening_factory import study_of, table, trial_row
 from PIL import Image
 
 from tiktok_dm.errors import UserError
-from tiktok_dm.listening.plot import plot
-from tiktok_dm.listening.rating_statistics import cluster_bootstrap, holm, interval, signed_rank
-from tiktok_dm.listening.report import analyse
+from tiktok_dm.listening.report import COLUMNS, analyse, in_words, long_table, plot
+from tiktok_dm.listening.statistics import cluster_bootstrap, holm, interval, signed_rank
 from tiktok_dm.listening.study import Exclusion
-from tiktok_dm.listening.tables import COLUMNS, in_words, long_table
 
 OURS, THEIRS, REFERENCE, ANCHOR = range(4)
 

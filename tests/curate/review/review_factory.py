@@ -19,9 +19,9 @@ from tiktok_dm.curate.proposals import (
     write_proposals,
     write_sources,
 )
-from tiktok_dm.curate.review.frame_times import FrameTimes
+from tiktok_dm.curate.review.assets import FrameTimes
 from tiktok_dm.synthetic.demo import make_demo
-from tiktok_dm.synthetic.params import DemoParams
+from tiktok_dm.synthetic.plan import DemoParams
 
 FPS = 30
 

@@ -277,7 +277,7 @@ def test_an_edge_is_dragged_and_the_skeleton_follows_the_dancers(
 ) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
 
-    from tiktok_dm.curate import dancers
+    from tiktok_dm.curate import video_findings as dancers
 
     joints = np.load(demo / "truth" / "compilation_0.npz")["joints"]
 

@@ -12,12 +12,11 @@ from review_factory import frames, tables
 
 from tiktok_dm.curate.proposals import Proposals, read_proposals, write_proposals
 from tiktok_dm.curate.review import edits
+from tiktok_dm.curate.review.assets import FrameTimes
 from tiktok_dm.curate.review.draft import Refused
 from tiktok_dm.curate.review.edits import SplitNeeded
-from tiktok_dm.curate.review.frame_times import FrameTimes
-from tiktok_dm.curate.review.history import History, Step
 from tiktok_dm.curate.review.ids import Ids, next_ids
-from tiktok_dm.curate.review.view import told
+from tiktok_dm.curate.review.session import History, Step, told
 
 TIMES = frames(60.0)
 

@@ -22,8 +22,7 @@ from media_factory import clicks, constant, film, number_of, numbered
 from review_factory import started, tables
 
 from tiktok_dm.curate.proposals import read_proposals, read_sources, work_folder, write_proposals, write_sources
-from tiktok_dm.curate.review.assets import Assets, picture_times, together
-from tiktok_dm.curate.review.frame_times import FrameTimes
+from tiktok_dm.curate.review.assets import Assets, FrameTimes, picture_times, together
 from tiktok_dm.errors import ProblemsError, UserError
 
 testclient = pytest.importorskip(
@@ -31,9 +30,8 @@ testclient = pytest.importorskip(
 )
 httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install 'tiktok-dm[test]'")
 
-from tiktok_dm.curate.review import serving  # noqa: E402
-from tiktok_dm.curate.review.server import create_app  # noqa: E402
-from tiktok_dm.curate.review.serving import find_sources  # noqa: E402
+from tiktok_dm.curate.review import server  # noqa: E402
+from tiktok_dm.curate.review.server import create_app, find_sources  # noqa: E402
 
 
 class Page:
@@ -398,7 +396,7 @@ def test_beats_of_a_clip_lie_in_the_compilations_time(folder: Path) -> None:
 
 
 def test_poses_are_sent_as_they_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tiktok_dm.curate import dancers
+    from tiktok_dm.curate import video_findings as dancers
     from tiktok_dm.files import sha256_file
 
     page = Page(folder)
@@ -493,7 +491,7 @@ def test_what_is_no_folder_of_proposals_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "clips.txt").write_text("mine")
     with pytest.raises(UserError, match=r"notes holds no clips\.csv: give the folder that"):
-        serving.serve(tmp_path / "notes", open_browser=False)
+        server.serve(tmp_path / "notes", open_browser=False)
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
     assert _bytes_of(tmp_path / "notes") == {"clips.txt": b"mine"}
 
@@ -525,7 +523,7 @@ def test_damaged_tables_are_named_before_a_sitting_begins(folder: Path, table: s
     (folder / f"{table}.csv").write_text(text)
     before = _bytes_of(folder)
     with pytest.raises(ProblemsError, match=told):
-        serving.serve(folder, open_browser=False)
+        server.serve(folder, open_browser=False)
     assert _bytes_of(folder) == before
 
 
@@ -534,14 +532,14 @@ def test_a_place_that_cannot_be_written_is_named_before_a_sitting_begins(folder:
     work_folder(folder).rename(folder.parent / "aside")
     work_folder(folder).write_text("a file in the place of the folder")
     with pytest.raises(UserError, match=r"p\.work cannot be written \(File exists\): a review saves every edit there"):
-        serving.serve(folder, open_browser=False)
+        server.serve(folder, open_browser=False)
     work_folder(folder).unlink()
     (folder.parent / "aside").rename(work_folder(folder))
     folder.chmod(0o555)
     try:
         if not os.access(folder, os.W_OK):  # root may write anywhere
             with pytest.raises(UserError, match=r"p cannot be written \(Permission denied\)"):
-                serving.serve(folder, open_browser=False)
+                server.serve(folder, open_browser=False)
     finally:
         folder.chmod(0o755)
     assert _bytes_of(folder) == before
@@ -585,11 +583,11 @@ def test_an_edit_that_cannot_be_saved_is_refused_in_a_sentence(folder: Path) -> 
 
 def test_videos_that_are_gone_are_named(folder: Path, films: dict[int, Path]) -> None:
     proposals = read_proposals(folder)
-    assert serving.check_sources(proposals, films) == []
-    assert serving.check_sources(proposals, {0: films[0]}) == [1]
+    assert server.check_sources(proposals, films) == []
+    assert server.check_sources(proposals, {0: films[0]}) == [1]
     write_sources(folder, {0: folder / "gone.mp4"})
     with pytest.raises(UserError, match=r"none of the videos of .*p is where it was when it was proposed.*--media"):
-        serving.serve(folder, open_browser=False)
+        server.serve(folder, open_browser=False)
     (work_folder(folder) / "sources.json").write_text("[1, 2]")
     assert read_sources(folder) == {}
 
@@ -604,9 +602,9 @@ def test_a_video_that_is_another_one_by_now_is_refused(folder: Path, films: dict
     proposals = write_proposals(proposals.with_tables(compilations=table))
     sources = find_sources(folder, media)
     assert sources == {0: media / "compilation_0.mp4", 1: films[1]}
-    assert serving.check_sources(proposals, sources) == []
+    assert server.check_sources(proposals, sources) == []
     with (media / "compilation_0.mp4").open("ab") as file:
         file.write(b"more")
     with pytest.raises(UserError, match=r"media/compilation_0\.mp4 is not the video that compilation 0 was proposed"):
-        serving.serve(folder, media=media, open_browser=False)
+        server.serve(folder, media=media, open_browser=False)
     assert read_sources(folder) == films  # the next sitting still looks where the right one is

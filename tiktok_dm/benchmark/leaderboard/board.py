@@ -21,15 +21,14 @@ from tiktok_dm.benchmark.baselines import VERSION as BASELINES_VERSION
 from tiktok_dm.benchmark.clip_features import FeatureCache
 from tiktok_dm.benchmark.codec_round_trip import CodecRoundTrip
 from tiktok_dm.benchmark.evaluate import EvaluateOptions, evaluate
-from tiktok_dm.benchmark.evaluation import described
+from tiktok_dm.benchmark.evaluation import described, over_seeds
 from tiktok_dm.benchmark.leaderboard.card import CardFile, read_card
 from tiktok_dm.benchmark.leaderboard.check import Checked, check_files, check_sounds
 from tiktok_dm.benchmark.leaderboard.open_benchmark import OpenBenchmark, open_benchmark
-from tiktok_dm.benchmark.leaderboard.published import PUBLISHED, WARNING
+from tiktok_dm.benchmark.leaderboard.page import PUBLISHED, WARNING
 from tiktok_dm.benchmark.leaderboard.submission import CARD
 from tiktok_dm.benchmark.metrics import intervals
 from tiktok_dm.benchmark.metrics.definitions import METRICS, METRICS_VERSION, SETS
-from tiktok_dm.benchmark.seeds import over_seeds
 from tiktok_dm.errors import Problem, UserError
 from tiktok_dm.files import sha256_file, write_atomic
 from tiktok_dm.runtime.store import Store, content_key

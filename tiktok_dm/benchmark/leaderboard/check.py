@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from tiktok_dm.benchmark.leaderboard.card import CardFile, read_card
-from tiktok_dm.benchmark.leaderboard.content import VERSION, describe, differences
-from tiktok_dm.benchmark.leaderboard.content_file import REFERENCE, read_sketches
+from tiktok_dm.benchmark.leaderboard.content import REFERENCE, VERSION, describe, differences, read_sketches
 from tiktok_dm.benchmark.leaderboard.files import Files, obtain
-from tiktok_dm.benchmark.leaderboard.manifest import MANIFEST, Entry, read_manifest
 from tiktok_dm.benchmark.leaderboard.open_benchmark import OpenBenchmark, open_benchmark
 from tiktok_dm.benchmark.leaderboard.submission import CARD, Submission, label
+from tiktok_dm.benchmark.leaderboard.tables import MANIFEST, Entry, read_manifest
 from tiktok_dm.benchmark.pairs import SHORT_TOLERANCE_S
 from tiktok_dm.errors import Problem, UserError
 from tiktok_dm.schema import SAMPLE_RATE

@@ -24,9 +24,9 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from tiktok_dm.benchmark.leaderboard.card import CardFile
-from tiktok_dm.benchmark.leaderboard.manifest import MANIFEST, Entry
 from tiktok_dm.benchmark.leaderboard.open_benchmark import OpenBenchmark
 from tiktok_dm.benchmark.leaderboard.submission import FOLDER
+from tiktok_dm.benchmark.leaderboard.tables import MANIFEST, Entry
 from tiktok_dm.errors import Problem, UserError, is_no_room
 from tiktok_dm.files import no_room, sha256_file
 from tiktok_dm.runtime.store import content_key

@@ -12,11 +12,10 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tiktok_dm.benchmark.leaderboard.content import sketch
-from tiktok_dm.benchmark.leaderboard.content_file import REFERENCE, sketches_text
-from tiktok_dm.benchmark.leaderboard.manifest import MANIFEST, Entry, manifest_text
+from tiktok_dm.benchmark.leaderboard.content import REFERENCE, sketch, sketches_text
 from tiktok_dm.benchmark.leaderboard.open_benchmark import OpenBenchmark, open_benchmark
 from tiktok_dm.benchmark.leaderboard.submission import BLANK, CARD, FOLDER, MAIN_SEEDS
+from tiktok_dm.benchmark.leaderboard.tables import MANIFEST, Entry, manifest_text
 from tiktok_dm.benchmark.pairs import pair, sound_files
 from tiktok_dm.errors import Problem, ProblemsError, UserError
 from tiktok_dm.files import sha256_file

@@ -16,8 +16,14 @@ from typing import NamedTuple
 import numpy as np
 
 from tiktok_dm.audio.landmark_fingerprint import FOUND, SILENCE, Index, fingerprint
-from tiktok_dm.benchmark.leaderboard.content import Difference, content_identity, differences, sound_digest
-from tiktok_dm.benchmark.leaderboard.content_file import read_sketches, shipped_reference
+from tiktok_dm.benchmark.leaderboard.content import (
+    Difference,
+    content_identity,
+    differences,
+    read_sketches,
+    shipped_reference,
+    sound_digest,
+)
 from tiktok_dm.benchmark.pairs import read_reference
 from tiktok_dm.benchmark.reference import Item, Reference, read_dataset
 from tiktok_dm.errors import ProblemsError, UserError

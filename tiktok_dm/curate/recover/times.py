@@ -16,10 +16,9 @@ import numpy as np
 from tiktok_dm.annotations.tables import Annotations
 from tiktok_dm.curate.proposals import Proposals, empty_proposals, rows_of
 from tiktok_dm.curate.recover.alignment import OutOfOrder, align
-from tiktok_dm.curate.recover.evidence import evidence, facts, known_or
+from tiktok_dm.curate.recover.evidence import Match, evidence, facts, known_or
 from tiktok_dm.curate.recover.lattice import SAME_INSTANT_S
 from tiktok_dm.curate.recover.model import EDGE, GRID, TOLD, Alignment, AlignmentModel, ClipFact, VideoEvidence
-from tiktok_dm.curate.recover.videos import Match
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import whole_segments
 

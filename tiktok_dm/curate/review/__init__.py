@@ -11,13 +11,13 @@ from tiktok_dm.errors import UserError
 def serve(
     folder: Path, *, media: Path | None = None, host: str = "127.0.0.1", port: int = 0, open_browser: bool = True
 ) -> None:
-    """Hold a review until it is interrupted: `tiktok_dm.curate.review.serving.serve`, where its packages are installed.
+    """Hold a review until it is interrupted: `tiktok_dm.curate.review.server.serve`, where its packages are installed.
 
     Raises:
         UserError: the web packages are absent, the folder or its videos are not fit for it, or the port is taken.
     """
     if any(find_spec(name) is None for name in ("starlette", "uvicorn")):
         raise UserError("the review needs the web packages: run pip install 'tiktok-dm[web]'")
-    from tiktok_dm.curate.review import serving
+    from tiktok_dm.curate.review import server
 
-    serving.serve(folder, media=media, host=host, port=port, open_browser=open_browser)
+    server.serve(folder, media=media, host=host, port=port, open_browser=open_browser)

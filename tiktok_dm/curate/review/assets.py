@@ -1,4 +1,9 @@
-"""What the page shows of the videos: pictures, the sound's outline, beats, poses, and when the pictures come.
+"""When the pictures of a video come: the instants on which edges of clips lie.
+
+Not for finding these instants out (`assets.picture_times`).
+
+
+What the page shows of the videos: pictures, the sound's outline, beats, poses, and when the pictures come.
 
 Everything is made when it is first asked for and kept in the work folder, under the video's name, size and time of
 change: another video under the same id is another thing. Not for the tables (`edits`), and not for the video itself,
@@ -19,9 +24,40 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tiktok_dm.curate.review.frame_times import FrameTimes
 from tiktok_dm.errors import Filtered, MediaError, UserError
 from tiktok_dm.files import sha256_file
+
+
+class FrameTimes:
+    """When the pictures of a video come, to which edges are snapped.
+
+    Args:
+        times: s from the first instant, ascending, (pictures + 1,); the last is the end of the last picture.
+    """
+
+    def __init__(self, times: NDArray[np.float64]) -> None:
+        if len(times) < 2:
+            raise ValueError("a video has at least one picture")
+        self.times = times
+
+    def __len__(self) -> int:
+        """How many instants there are: pictures, and the end."""
+        return len(self.times)
+
+    def nearest(self, t_s: float) -> int:
+        """Number of the instant that is nearest to `t_s`."""
+        after = int(np.searchsorted(self.times, t_s))
+        near = [k for k in (after - 1, after) if 0 <= k < len(self.times)]
+        return min(near, key=lambda k: abs(float(self.times[k]) - t_s))
+
+    def on_screen(self, t_s: float) -> int:
+        """Number of the picture that is shown at `t_s`; the last one past the end."""
+        return min(max(int(np.searchsorted(self.times, t_s + 1e-4, side="right")) - 1, 0), len(self.times) - 2)
+
+    def at(self, index: int) -> float:
+        """The instant `index` in s, as it is written down."""
+        return round(float(self.times[index]), 6)
+
 
 PEAKS_HZ = 100
 HEIGHTS = {"small": 160, "large": 720}
@@ -153,7 +189,7 @@ class Assets:
 
     def poses(self, compilation_id: int, start_s: float, end_s: float) -> NDArray[np.float32] | None:
         """Poses of a clip, (frames, dancers, 25, 3) at 30 fps from `start_s`; None where none were estimated."""
-        from tiktok_dm.curate.dancers import stored_poses
+        from tiktok_dm.curate.video_findings import stored_poses
 
         return stored_poses(self.work, self.checksum(compilation_id), start_s, end_s)
 

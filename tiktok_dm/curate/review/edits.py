@@ -7,16 +7,23 @@ What every edit keeps (`draft` sees to it): clips of a compilation don't overlap
 that are set lie on pictures that exist, and no id is ever used twice. A value that a person set has confidence 1, and
 the clip is marked `mended`. Clips that change only because a neighbour or a song did keep the mark that they had, since
 nobody looked at them yet; one that was accepted as it stood is then `mended`.
+
+
+What the page posts, checked and turned into the edit that it asks for.
+
+Not for making the edit (`edits`) or saving it (`sitting`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from tiktok_dm.curate.proposals import Proposals
+from tiktok_dm.curate.review.assets import Assets, FrameTimes
 from tiktok_dm.curate.review.draft import Draft, Edit, Refused, Row, records, without
-from tiktok_dm.curate.review.frame_times import FrameTimes
 from tiktok_dm.curate.review.ids import RETIRED, Ids
+from tiktok_dm.errors import UserError
 from tiktok_dm.schema import MAX_DANCERS, OVERLAP_TOLERANCE_S
 
 
@@ -332,3 +339,93 @@ def _inside(index: int, frames: FrameTimes) -> int:
     if not 0 <= index < len(frames):
         raise Refused(f"The video ends there: it lasts {frames.at(len(frames) - 1):.2f} s")
     return index
+
+
+class Malformed(Exception):
+    """A request that the page never makes."""
+
+
+def _whole(body: Mapping[str, Any], name: str, low: int = 0) -> int:
+    value = body.get(name)
+    if type(value) is not int or not low <= value <= 999_999_999:
+        raise Malformed(name)
+    return value
+
+
+def _one_of(body: Mapping[str, Any], name: str, *known: str) -> str:
+    value = body.get(name)
+    if value not in known:
+        raise Malformed(name)
+    return str(value)
+
+
+def _number(body: Mapping[str, Any], name: str) -> float:
+    value = body.get(name)
+    if type(value) not in (int, float):
+        raise Malformed(name)
+    return float(value)  # type: ignore[arg-type]
+
+
+def edit_asked(body: Mapping[str, Any], assets: Assets) -> Callable[[Proposals, Ids], Edit]:
+    """The edit that a request asks for.
+
+    Raises:
+        Malformed: it asks for none.
+    """
+    action = body.get("action")
+    if action == "restore":
+        return _restore(body, assets)
+    if action == "answer":
+        pair = _whole(body, "a"), _whole(body, "b")
+        answer, moves = _one_of(body, "answer", "same", "different"), body.get("move")
+        if moves is not None and not (isinstance(moves, list) and all(type(k) is int for k in moves)):
+            raise Malformed("move")
+        return lambda p, ids: answer_pair(p, *pair, answer, ids, moves)
+    clip = _whole(body, "clip")
+
+    def frames(p: Proposals) -> FrameTimes:
+        found = p.clips.compilation_id[p.clips.clip_id == clip]
+        if not len(found):
+            raise Refused(f"There is no clip {clip} any more: choose one of the list")
+        try:
+            return assets.frame_times(int(found.iloc[0]))
+        except UserError as error:
+            raise Refused(str(error)) from error
+
+    if action in ("move", "nudge"):
+        edge, alone = _one_of(body, "edge", "start", "end"), bool(body.get("alone"))
+        if action == "move":
+            index = _whole(body, "frame")
+            return lambda p, ids: move(p, clip, edge, index, frames(p), alone=alone)
+        by = _whole(body, "by", -1000)
+        return lambda p, ids: nudge(p, clip, edge, by, frames(p), alone=alone)
+    if action == "cut":
+        at = _whole(body, "frame")
+        return lambda p, ids: cut(p, clip, at, frames(p), ids)
+    if action == "merge":
+        other = _whole(body, "other")
+        return lambda p, ids: merge(p, clip, other)
+    if action == "song":
+        song = None if body.get("song") is None else _whole(body, "song")
+        return lambda p, ids: set_song(p, clip, song, ids)
+    if action == "dancers":
+        n = _whole(body, "n")
+        return lambda p, ids: set_dancers(p, clip, n)
+    if action == "accept":
+        return lambda p, ids: accept(p, clip)
+    if action == "reject":
+        return lambda p, ids: reject(p, clip)
+    raise Malformed("action")
+
+
+def _restore(body: Mapping[str, Any], assets: Assets) -> Callable[[Proposals, Ids], Edit]:
+    compilation, start, end = _whole(body, "compilation"), _number(body, "start"), _number(body, "end")
+
+    def change(p: Proposals, ids: Ids) -> Edit:
+        try:
+            frames = assets.frame_times(compilation)
+        except UserError:
+            frames = None
+        return restore(p, compilation, start, end, ids, frames)
+
+    return change

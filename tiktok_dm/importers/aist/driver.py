@@ -23,15 +23,20 @@ import numpy as np
 from tiktok_dm import schema
 from tiktok_dm.dataset.card import front_matter
 from tiktok_dm.dataset.export import DATA, clip_row
-from tiktok_dm.dataset.items import ClipItem, DatasetMeta
-from tiktok_dm.dataset.shards import ShardWriter, SplitInfo
+from tiktok_dm.dataset.rows import ClipItem, DatasetMeta, ShardWriter, SplitInfo
 from tiktok_dm.errors import UserError
-from tiktok_dm.importers.aist.clips import ClipJob, LeftOut, clip_items
-from tiktok_dm.importers.aist.layout import CAMERAS, GENRES, PUBLISHED_SEGMENTS, AistFolder, Sequence, open_aist
-from tiktok_dm.importers.aist.media import AistMedia
-from tiktok_dm.importers.aist.report import AistResult, Findings
-from tiktok_dm.importers.aist.segments import SegmentMaker
-from tiktok_dm.importers.aist.visual import STAGE, DanceFeatures
+from tiktok_dm.importers.aist.layout import (
+    CAMERAS,
+    GENRES,
+    PUBLISHED_SEGMENTS,
+    AistFolder,
+    AistMedia,
+    AistResult,
+    Findings,
+    Sequence,
+    open_aist,
+)
+from tiktok_dm.importers.aist.rows import STAGE, ClipJob, DanceFeatures, LeftOut, SegmentMaker, clip_items
 from tiktok_dm.importers.segment_set import (
     CONFIG,
     REPORT,

@@ -13,6 +13,16 @@ What the two-second segments of the D2M-GAN paper are was found by counting, sin
 `crossmodal_train` and `crossmodal_test`, the ignore list not applied, one camera (c01), cut from the start, the rest
 dropped. Dances last 16 beats (sBM) or 64 (sFM) of music at 80 to 130 beats a minute (house: 110 to 135), and that rule
 gives 6,632 and 86 segments, as many as are published.
+
+
+AIST's videos and music in a folder, found by their names, and where a dance's sound comes from.
+
+Not for AIST++'s annotations: those are `aist_layout`'s.
+
+
+What a build of AIST++ found: what `import.json` holds, and the same in sentences.
+
+Not for finding it: that is `aist_segments` and `aist_clips`.
 """
 
 from __future__ import annotations
@@ -20,13 +30,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tiktok_dm.errors import UserError
+from tiktok_dm import schema
+from tiktok_dm.errors import MediaError, UserError
 from tiktok_dm.importers.aist.pickles import load_plain_pickle
+from tiktok_dm.importers.segment_set import counted, examples
 from tiktok_dm.schema import SEGMENT_S
 
 FPS = 60
@@ -239,3 +252,132 @@ def _numbers(value: object, path: Path, key: str, finite: bool = True) -> np.nda
 
 def _shape(array: np.ndarray) -> str:
     return "x".join(map(str, array.shape)) or "of one number"
+
+
+_VIDEO = (".mp4", ".mov", ".mkv", ".webm", ".avi")
+_SOUND = (".wav", ".flac", ".mp3", ".m4a", ".ogg")
+_KEPT_SOUNDS = 6  # the songs of a genre
+
+
+class AistMedia:
+    """The videos of one camera and the music under a folder, by name."""
+
+    def __init__(self, root: Path, camera: str) -> None:
+        if not root.is_dir():
+            raise UserError(f"there is no folder {root}: name the one with AIST's videos or music")
+        self.root, self.camera = root, camera
+        self.files: dict[str, Path] = {}
+        for path in sorted(root.rglob("*")):
+            if path.suffix.lower() in (*_VIDEO, *_SOUND) and path.is_file() and not path.name.startswith("."):
+                self.files.setdefault(path.stem, path)
+        self._has_sound: dict[Path, bool] = {}
+        self._sounds: dict[Path, np.ndarray] = {}
+
+    def video(self, sequence: Sequence) -> Path | None:
+        """The camera's video of a sequence."""
+        path = self.files.get(sequence.video(self.camera))
+        return path if path is not None and path.suffix.lower() in _VIDEO else None
+
+    def sound(self, sequence: Sequence) -> Path | None:
+        """Where a sequence's sound comes from: its video, if that has any, else the music.
+
+        Raises:
+            MediaError: the video cannot be read, and there is no music.
+        """
+        video, music = self.video(sequence), self.files.get(sequence.music)
+        if video is None:
+            return music
+        try:
+            if video not in self._has_sound:
+                from tiktok_dm.media import probe
+
+                self._has_sound[video] = probe(video).audio is not None
+        except MediaError:
+            if music is None:
+                raise
+            return music
+        return video if self._has_sound[video] else music
+
+    def read(self, path: Path) -> np.ndarray:
+        """All of a file's sound, 22,050 Hz mono; a few are kept, since many dances share a music."""
+        from tiktok_dm.media import read_audio
+
+        if path not in self._sounds:
+            if len(self._sounds) >= _KEPT_SOUNDS:
+                del self._sounds[next(iter(self._sounds))]
+            self._sounds[path] = read_audio(path, sample_rate=schema.SAMPLE_RATE)
+        return self._sounds[path]
+
+
+@dataclass(frozen=True)
+class AistResult:
+    """What came out.
+
+    Args:
+        counts: name, segments, clips, songs, splits, bytes, unchanged.
+        report: as in `import.json`: camera; splits (sequences listed, segments, by_beats, published); missing (motion,
+            sound, and video where visual features were asked for: names); broken (file, reason); other_length
+            (sequence, segments, by_beats); ignored; clips_left_out.
+    """
+
+    out: Path
+    counts: dict[str, Any]
+    report: dict[str, Any]
+
+    @property
+    def complete(self) -> bool:
+        """Whether there are as many segments as published, in both splits."""
+        return all(part["segments"] == part["published"] for part in self.report["splits"].values())
+
+    @property
+    def failed(self) -> bool:
+        """Whether files were broken: got again, they may give what is left out now."""
+        return bool(self.report["broken"])
+
+    def sentences(self) -> list[str]:
+        """What was found, one sentence each, with examples."""
+        report, out = self.report, []
+        for split, part in report["splits"].items():
+            found, wanted = part["segments"], part["published"]
+            if found == wanted:
+                out.append(f"{split}: {found:,} segments, as many as are published")
+            else:
+                out.append(
+                    f"{split}: {found:,} segments where {wanted:,} are published; the {part['sequences']:,} sequences "
+                    f"of the list have {part['by_beats']:,} by their beats"
+                )
+        for what, names in report["missing"].items():
+            if names:
+                out.append(f"{counted(names, 'sequence')} without {what}: {examples(names)}")
+        for key, noun, words in (("broken", "broken file", ""), ("clips_left_out", "video", " that gave no clip")):
+            told = [f"{entry['file']} ({entry['reason']})" for entry in report[key]]
+            if told:
+                out.append(f"{counted(told, noun)}{words}: {examples(told)}")
+        told = [f"{e['sequence']} ({e['segments']} segments, {e['by_beats']} by beats)" for e in report["other_length"]]
+        if told:
+            out.append(f"{counted(told, 'sequence')} of another length than by the beats: {examples(told)}")
+        if report["ignored"]:
+            names = report["ignored"]
+            out.append(f"{counted(names, 'sequence')} of AIST++'s ignore list left out: {examples(names)}")
+        return out
+
+
+@dataclass
+class Findings:
+    """What import.json says, as it is gathered."""
+
+    camera: str
+    splits: dict[str, dict[str, int]] = field(default_factory=dict)
+    missing: dict[str, list[str]] = field(default_factory=lambda: {"motion": [], "sound": []})
+    broken: list[dict[str, str]] = field(default_factory=list)
+    other_length: list[dict[str, Any]] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    clips_left_out: list[dict[str, str]] = field(default_factory=list)
+
+
+def reason(error: Exception, *paths: Path) -> str:
+    """What is wrong with a file, without the folder that it is in: the report is published."""
+    text = str(error)
+    for path in paths:
+        text = text.replace(str(path), path.name)
+    return text

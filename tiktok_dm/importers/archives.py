@@ -17,10 +17,9 @@ from typing import Any
 from tiktok_dm import schema
 from tiktok_dm.annotations.tables import Annotations
 from tiktok_dm.dataset.card import front_matter
-from tiktok_dm.dataset.items import DatasetMeta
-from tiktok_dm.dataset.shards import Columns, SplitInfo
+from tiktok_dm.dataset.rows import Columns, DatasetMeta, SplitInfo
 from tiktok_dm.errors import UserError
-from tiktok_dm.importers.author_archives.files import (
+from tiktok_dm.importers.archive_files import (
     FOLDERS,
     VISUAL_FEATURES,
     BrokenFileError,

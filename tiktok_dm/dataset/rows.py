@@ -1,4 +1,9 @@
-"""Rows to Parquet shards that `datasets` opens: small row groups, features in the schema, media bytes in the rows.
+"""What a dataset is made of: everything that it says of one clip, and everything that it says of itself.
+
+Where these come from is `dataset`'s matter, what is written of them that of `export`, `card` and `report`.
+
+
+Rows to Parquet shards that `datasets` opens: small row groups, features in the schema, media bytes in the rows.
 
 Not for what the rows hold: that is `export`.
 """
@@ -9,19 +14,107 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiktok_dm import schema
 from tiktok_dm.files import sha256_file
 from tiktok_dm.reading import features
+from tiktok_dm.runtime.store import OMITTED
 from tiktok_dm.schema import DATASET_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class ClipItem:
+    """Everything the dataset says of one finished clip.
+
+    Args:
+        annotated_start_s, annotated_end_s: as asked for, s from the source's first instant.
+        segment: record of the segment stage: start_s, end_s, duration_s, n_frames, width, height, fps, has_audio,
+            content_box (x, y, width, height in px), video_sha256, audio_sha256.
+        poses: record of the poses stage: n_frames, n_dancers, coverage, coverage_by_dancer, mean_confidence, estimator,
+            estimator_version, weights_sha256, best_frame (on the 30-fps grid; None without any pose).
+        music: record of the music stage: tempo_bpm, beats_s, loudness_lufs, onset_rate_hz.
+        n_dancers_annotated: None where the annotation says nothing.
+        source: link or file name of the compilation.
+        video, audio, pose: `clip.mp4`; `audio.flac`, 22,050 Hz mono; `poses.npy`, (frames, dancers, 25, 3) float32.
+        visual: record of the visual stage, where features were asked for: n_windows, n_features, extractor,
+            extractor_version, method, weights.
+        features: `visual.npy`, (segments, n_features) float32.
+    """
+
+    clip_id: int
+    compilation_id: int
+    song_id: int
+    split: str
+    annotated_start_s: float
+    annotated_end_s: float
+    segment: Mapping[str, Any]
+    poses: Mapping[str, Any]
+    music: Mapping[str, Any]
+    n_dancers_annotated: int | None
+    source: str
+    source_sha256: str
+    video: Path
+    audio: Path
+    pose: Path
+    visual: Mapping[str, Any] | None = field(default=None, metadata={OMITTED: True})
+    features: Path | None = field(default=None, metadata={OMITTED: True})
+
+    @property
+    def n_segments(self) -> int:
+        """How many whole segments tile the clip."""
+        return schema.whole_segments(float(self.segment["duration_s"]))
+
+    @property
+    def pose_model(self) -> str:
+        """The estimator and its version, as in the `pose_model` column."""
+        return f"{self.poses['estimator']} {self.poses['estimator_version']}".strip()
+
+
+@dataclass(frozen=True)
+class DatasetMeta:
+    """Everything the dataset says of itself.
+
+    Args:
+        license: an identifier of the Hugging Face hub (`mit`, `cc-by-4.0`, `other`, ...), or `""` where none is known.
+        citation: BibTeX, or `""`.
+        parameters: of the build, JSON-able.
+        tools: version by name, of tools and models.
+        ledger: one dict an item: item (`clip:12`, `compilation:3`), stage, status (`ok`, `filtered`, `failed`, `gone`),
+            reason, error, message.
+        plan_clips, plan_compilations: how many were planned.
+        songs: `title` and `artist` by song id, where known.
+        tombstones: what was taken out on request: kind, id, reason.
+        pose_accuracy: recall, mean_error_torso, pck02 against rendered truth, where there is one.
+        planned: the planned clips (clip_id, compilation_id, song_id), so that the report can count by compilation.
+        sources: link or file name by compilation id, also of those that gave no clip.
+    """
+
+    name: str
+    title: str
+    license: str
+    homepage: str
+    citation: str
+    description: str
+    parameters: Mapping[str, Any]
+    tools: Mapping[str, str]
+    ledger: Sequence[Mapping[str, Any]]
+    plan_clips: int
+    plan_compilations: int
+    songs: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    tombstones: Sequence[Mapping[str, Any]] = ()
+    pose_accuracy: Mapping[str, float] | None = None
+    planned: Sequence[Mapping[str, Any]] = ()
+    sources: Mapping[int, str] = field(default_factory=dict)
+
 
 Columns = Mapping[str, tuple[str, str]]  # name -> (kind, meaning), as in `schema`
 
@@ -137,12 +230,12 @@ def table(rows: Sequence[Mapping[str, Any]], config: str, columns: Columns | Non
 
     schema = features(config, columns).arrow_schema
     arrays = []
-    for field in schema:
-        values = [row[field.name] for row in rows]
-        if isinstance(field.type, pa.ExtensionType):
-            arrays.append(pa.ExtensionArray.from_storage(field.type, _nested(values, field.type.storage_type)))
+    for column in schema:
+        values = [row[column.name] for row in rows]
+        if isinstance(column.type, pa.ExtensionType):
+            arrays.append(pa.ExtensionArray.from_storage(column.type, _nested(values, column.type.storage_type)))
         else:
-            arrays.append(pa.array(values, field.type))
+            arrays.append(pa.array(values, column.type))
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
@@ -216,7 +309,7 @@ def _parquet_writer(path: Path, columns: Columns, schema: pa.Schema) -> Any:
 
     plain = [name for name, (kind, _) in columns.items() if kind in ("string", "int64", "float64")]
     media = {name for name, (kind, _) in columns.items() if kind in ("video", "audio")}
-    leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
+    leaves = [leaf for column in schema for leaf in _leaves(column.name, column.type)]
     arrays = [leaf for leaf in leaves if leaf.split(".")[0] not in media and leaf not in plain]
     return pyarrow.parquet.ParquetWriter(
         path,
@@ -238,7 +331,7 @@ def _leaves(path: str, kind: pa.DataType) -> list[str]:
     if isinstance(kind, pa.ExtensionType):
         kind = kind.storage_type
     if pa.types.is_struct(kind):
-        return [leaf for field in kind for leaf in _leaves(f"{path}.{field.name}", field.type)]
+        return [leaf for inner in kind for leaf in _leaves(f"{path}.{inner.name}", inner.type)]
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
         return _leaves(f"{path}.list.element", kind.value_type)
     return [path]

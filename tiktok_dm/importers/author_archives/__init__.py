@@ -1,1 +1,0 @@
-"""The authors' preprocessed archives, made a dataset."""
