@@ -1,4 +1,4 @@
-"""A parity pack as opened, and the result of comparing one array of it. Not the comparison: see `parity`.
+"""Does this implementation compute what the authors' released code computes? A parity pack, opened and compared.
 
 Does this implementation compute what the authors' released code computes? Not a test of training.
 

@@ -1,6 +1,4 @@
-"""The verbs `d2m train` and `d2m plot`. Not for what they do.
-
-The `d2m` command: thin, one function a verb. Nothing heavy is imported before a verb needs it."""
+"""The `d2m` command: train, plot, configurations, parity, shapes, conversion."""
 
 from __future__ import annotations
 

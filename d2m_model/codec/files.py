@@ -1,9 +1,4 @@
-"""A codec as a folder: `codec.safetensors` and `codec.yaml`; opening one from a folder or a public checkpoint.
-
-Not for fetching weights (`fetch`) or for what resuming a training needs (`training`).
-
-
-Fetching JukeBox's public VQ-VAE: only on the user's word, and the same bytes ever after. Not for opening it.
+"""A codec as a folder (`codec.safetensors`, `codec.yaml`), a public checkpoint opened, JukeBox's VQ-VAE fetched.
 
 The project ships no weights. Nobody published a checksum of this file; so the first fetch records the SHA-256 of what
 it got from an address, in the user's data folder and in `<file>.sha256` beside the file, and every later one is held to

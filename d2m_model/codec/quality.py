@@ -1,10 +1,8 @@
-"""How well a codec gives sound back: SI-SDR, log-mel distance, use of the code-book. Not a metric of generated music.
+"""How well a codec gives sound back (SI-SDR, log-mel distance, use of the code-book), and the benchmark's codec row.
 
 Conventions: mono at the codec's rate; what is compared is the audio that encoding, quantising and decoding give back,
 over the whole latent frames of the original.
-
-
-A codec as the benchmark's row "ground truth through a codec" takes it (entry point `tiktok_dm.codecs`: `d2m`)."""
+"""
 
 from __future__ import annotations
 

@@ -1,17 +1,11 @@
-"""Log-mel spectrogram of the model's mel loss. Not for metrics.
-
-Multi-resolution spectral loss of a codec's training. Not the model's mel loss (`d2m_model.codec.losses`).
-
-What the first channels of a latent may be asked to say: how loud each frequency band is. Not a loss by itself.
+"""Spectra that are compared in training: log-mel, several resolutions, loudness asked of a latent's first channels.
 
 A codec trained on waveforms alone keeps phase: its latent swings around zero whatever the sound's level, and no linear
 map of it tells loudness (on the demo's songs R^2 is 0.003 against the log-mel). The mean or median of such latents over
 all that may sound at a beat is then the same as between beats, and a generator that minimises a distance to them, as
 D2M-GAN does, can't follow a dance. Asking some channels for the log-mel makes loudness part of what is predicted and of
 what the code-book tells apart; compare the distilled first code-book of Zhang et al. 2024 (SpeechTokenizer).
-
-
-What a codec's training minimises: a codec and its losses as one module. Not for the model's losses."""
+"""
 
 from __future__ import annotations
 

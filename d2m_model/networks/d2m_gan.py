@@ -1,15 +1,13 @@
-"""D2M-GAN: motion encoder, fusion and generator of one preset and level. Not for codec, discriminator or training.
+"""D2M-GAN: motion encoder, fusion and generator of one preset and level; its shapes and parameter counts.
 
 Fusion is what the released code does: the motion vector, then the visual vector, then the genre's embedding, end to
-end. Motion, visual and genre are each optional in the configuration, and a model without one of them has no weights
-for it.
+end. Motion, visual and genre are each optional in the configuration, and a model without one of them has no weights for
+it.
 
 Any length: motion of several windows (2 s each) is encoded window by window. In the `paper` preset the generator lays
 the windows' signals end to end and convolves them once; the `released` one is made for a single window (see
 `generator`), and a sampler tiles it.
-
-
-Shapes and parameter counts of a configuration, found without computing anything. Not for trained models."""
+"""
 
 from __future__ import annotations
 

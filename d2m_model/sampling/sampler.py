@@ -1,16 +1,10 @@
-"""The codec that belongs to a model: which one it is, and whether the two go together.
-
-Not for a codec by itself (`codec`), nor for the model's own files (`checkpoint`).
-
-
-Music from dance, as a ladder whose every step can be used alone.
+"""Music from dance, as a ladder whose every step can be used alone; and the codec that belongs to a model.
 
     windows of poses --MotionToLatents--> latents of windows --join_latents--> one latent
     --LatentsToCodes--> codes --CodesToAudio--> sound --music_file--> wav and mp4
 
 `DanceToMusic` climbs it from a video (or poses) to sound. The model takes no noise, so the same dance gives the same
-music whatever the seed; on a GPU deterministic kernels are asked for. Not for where poses come from (`dance`), for how
-windows lie (`windows`), which codec belongs to a model (`model_codec`), or for files (`music_file`).
+music whatever the seed; on a GPU deterministic kernels are asked for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""What one training run is told, read from a flat YAML file with `key=value` on top. Not for what a run computes.
-
-The learning rate over a training, of the model's and of the codec's. Not for optimisers."""
+"""What one training run is told, read from a flat YAML file with `key=value` on top; its learning rate over time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss terms of D2M-GAN and their weights, by name. Not for the discriminator's own training: see `adversarial`.
+"""The loss terms of D2M-GAN and their weights, by name, and the discriminator that gives the adversarial ones.
 
 Every term is a mean over all elements, and every dictionary of losses or weights has these keys:
 
@@ -13,16 +13,13 @@ Every term is a mean over all elements, and every dictionary of losses or weight
 
 The decoded prediction is the frozen decoder's output for the code-book rows nearest to the predicted latent. In the
 `paper` preset `waveform` and `mel` reach the generator through a straight-through quantiser; in `released` they carry
-no gradient, as in the authors' code, where they only move the logged total.
-Weights: those of the authors' released code, for both presets.
-
-
-One object that owns the discriminator, its optimiser and their state. Not for the generator's optimiser.
+no gradient, as in the authors' code, where they only move the logged total. Weights: those of the authors' released
+code, for both presets.
 
 A training step is: `discriminator_loss` on the detached prediction and the truth (one pass over both), `step` on it,
 then the object itself on the prediction for the generator's terms. The truth's feature maps are those of the first
-pass, before the discriminator's update, as in the authors' code; the discriminator's parameters take no gradient in
-the generator's pass.
+pass, before the discriminator's update, as in the authors' code; the discriminator's parameters take no gradient in the
+generator's pass.
 """
 
 from __future__ import annotations

@@ -1,18 +1,14 @@
-"""What is kept of a clip's music to know it again: a small picture of its notes over time.
+"""What is kept of music to know it again, a small image of its notes over time, and two of them laid over each other.
 
 A sketch is a spectrogram with logarithmic frequency (24 bins an octave, 21.5 frames a second) in which each bin is held
 against its surroundings, first in frequency, then in time. That takes level, equaliser, hum and room out, and leaves
 the pattern of partials and onsets, in which every frame counts the same. A copy that is played faster is the same
 picture, narrower; one that is pitched higher is the same picture, moved up: so every speed and pitch is compared
-without touching the sound again. For finding recordings again (`songs`). Not for hearing whether two performances are
-of one composition, nor for likeness of style (`tiktok_dm.benchmark.embedders.base`).
+without touching the sound again. For finding recordings again (`song_index`).
 
-
-Two clips' music laid over each other: at which speed, pitch and offset they agree best, and how well.
-
-The pictures are those of `song_sketch`. From a guess, speed, pitch and offset are refined until the agreement along one
+The pictures are those of `spectrogram_sketch`. From a guess, speed, pitch and offset are refined until the agreement along one
 line is greatest; the longest agreeing stretch of it, and the peaks that both have there, become the log-odds of one
-song. For the close look of a search (`songs`), which brings the guess. Not for finding candidates among many clips.
+song. For the close look of a search (`song_index`), which brings the guess.
 """
 
 from __future__ import annotations

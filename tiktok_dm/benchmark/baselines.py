@@ -1,13 +1,7 @@
-"""Which training dance moves most like this one? A descriptor of motion, and the nearest neighbour by it.
-
-For the baseline that dances to somebody else's music. Not for scoring how dance and music fit (`alignment`).
-
-
-Music that knows little or nothing of the dance, for every test id: what a system has to beat, and what bounds it.
+"""Music that knows little or nothing of the dance, for every test id: what a system has to beat, and what bounds it.
 
 A metric that a metronome or shuffled music wins says nothing about a system, and that shows only in a table that
-carries these rows. Everything is a function of the dataset, the options and the seed. Not for folders of wav files
-(`baseline_folders`), nor for scoring (`evaluate`).
+carries these rows. Everything is a function of the dataset, the options and the seed.
 """
 
 from __future__ import annotations

@@ -1,16 +1,6 @@
-"""What a system scored: its scores as an object and as plain JSON types, and one system's less another's.
+"""What a system scored: as an object and as plain JSON types, in groups of clips, and over several seeds.
 
-Not for how they come about (`evaluate`), nor for showing them (`evaluate_cli`).
-
-
-Clips in groups that a system may treat differently: dancers, how sure the poses are, seen compilations, length.
-
-Not for scores: `evaluate` gives each group the same statistics as the whole.
-
-
-The scores of a system that was run with several seeds: their mean, its interval over songs, their spread.
-
-Not for scoring a run (`evaluate`), nor for tables of systems (`leaderboard`).
+`evaluate` gives each group the same statistics as the whole.
 """
 
 from __future__ import annotations

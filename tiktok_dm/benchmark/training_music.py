@@ -1,13 +1,10 @@
-"""Is the generated music the training music? The nearest training clip by fingerprint and by embedding.
+"""The training music of a benchmark: how near to it a system comes, and which genre each clip sounds like.
 
 The fingerprint finds copies (the same recording, cropped, coded or louder); the embedding finds likeness. No number
 means anything alone: real test music has near neighbours in the training set too, so the same distances for the
-reference test music stand beside them as the yardstick (`memorisation_summary`). Not for leaks between splits.
+reference test music stand beside them as the yardstick (`memorisation_summary`).
 
-
-The training split beside the generated music: copies and near neighbours, and a classifier of its songs' genres.
-
-Puts `memorisation` and `genre` into the columns that `evaluate` prints. Not for how either is measured.
+Puts these and `genre` into the columns that `evaluate` prints.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The verbs for a dataset that is there: `tiktok-dm verify`, `stats` and `remove`. Thin; see the modules so called.
+"""The verbs about a dataset that is there (`verify`, `stats`, `remove`) and about the pose models.
 
-The words of `tiktok-dm models`: which model files the toolkit fetches by itself, and whether they are here."""
+The words of `tiktok-dm models`: which model files the toolkit fetches by itself, and whether they are here.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,9 @@
-"""What an audit keeps of a clip, heard and seen once: a sketch of its music, and a track of tiny grey pictures.
+"""What is compared when a split is looked over for leaks: sketches of sound and frames of every clip.
 
 The track shows the picture proper, so that static decoration around it, its size and its coding make no difference.
-What was computed once is kept for the next audit. For `audit_matches`. Not for where clips come from (`audit_sources`).
+What was computed once is kept for the next audit. For `leaks`.
 
-
-Where an audit finds its clips: in local compilations, or in a built dataset.
-
-Each is told from all others by a key, and opened only when it is asked for. Not for what is heard and seen in it
-(`audit_evidence`).
+Each is told from all others by a key, and opened only when it is asked for.
 """
 
 from __future__ import annotations

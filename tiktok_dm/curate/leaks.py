@@ -1,15 +1,12 @@
-"""Which clips sound the same, and which of them are the same clip again.
+"""Leaks of a split by ear and eye: clips of both sides that share music, pictures or a source.
 
 Music tells which clips share a song, at any usual speed and pitch, and at which second of each; where nearly the whole
 of a clip lies under the same stretch of music, the pictures tell whether it is the same clip again (coded anew,
 mirrored, in another border) or another dance to it. Two takes by one dancer before one wall are told apart by their
 motion: the still part of the picture is compared on its own. For `sound_audit`; not for what it means for a split.
 
-
-Songs that sound the same under two ids, and clips that appear twice: what a split's table alone cannot show.
-
 For `tiktok-dm split --audit`: each clip is found (`audit_sources`), heard and seen once (`audit_evidence`) and compared
-with the others (`audit_matches`).
+with the others (`leaks`).
 
 A clip without sound, or with other music under the same dance, is not found; clips that could not be heard are named.
 What the findings mean for a split is said by `tiktok_dm.annotations.splits.audit_splits`.

@@ -1,13 +1,7 @@
-"""What was found in new videos as rows of the tables of a folder of proposals.
-
-For `propose`. Not for finding anything, and not for the files (`proposals`).
-
-
-From videos to a folder of proposed annotations: cuts, songs and dancers, each with a confidence and a reason.
+"""Proposes clips, songs and dancers of raw compilations, each with a confidence and a reason.
 
 The driver: it has new videos looked at (`video_findings`), their clips' songs found (`clip_songs`), and adds the rows
-(`proposal_rows`) to a folder as `tiktok_dm.curate.proposals` lays it out. Not for deciding anything about a cut or a
-song.
+(`proposal_rows`) to a folder as `tiktok_dm.curate.proposals` lays it out.
 
 A folder grows: videos that were proposed before are left as they are, with everything that a person said about them,
 and new ones take the next free ids.

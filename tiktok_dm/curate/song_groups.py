@@ -1,20 +1,15 @@
-"""From pairs of clips that may share a song to a song for each clip, with ids that stay.
+"""Songs of new clips: sketched, searched among all others, and grouped, so that unlike songs are never made one.
 
-A pair's confidence is evidence for one song, as log-odds; two groups of clips become one song when the evidence
-between them outweighs what is missing: of two big groups, many pairs should match, and one doubtful pair is not enough.
-Pairs between the same two groups are no independent witnesses (two songs with one drum loop match a little wherever
-they are compared), so that many doubtful ones count little more than one. A third clip does connect two that have no
-common stretch of music. The best evidence goes first (greedy agglomeration for correlation clustering, Bansal, Blum and
-Chawla 2004).
+A pair's confidence is evidence for one song, as log-odds; two groups of clips become one song when the evidence between
+them outweighs what is missing: of two big groups, many pairs should match, and one doubtful pair is not enough. Pairs
+between the same two groups are no independent witnesses (two songs with one drum loop match a little wherever they are
+compared), so that many doubtful ones count little more than one. A third clip does connect two that have no common
+stretch of music. The best evidence goes first (greedy agglomeration for correlation clustering, Bansal, Blum and Chawla
+2004).
 
-Ids are stable: a clip whose song is known is never moved, and two known songs are never made one. Not for finding the
-pairs (`songs`).
+Ids are stable: a clip whose song is known is never moved, and two known songs are never made one.
 
-
-The songs of new clips: each is sketched, searched among all others, and given a song that is new or known.
-
-For `propose`: puts `song_sketch`, `songs` and `song_groups` to work on scanned videos. Not for how two clips are
-compared, nor for what makes one song of them.
+For `propose`: puts `spectrogram_sketch`, `song_index` and `song_groups` to work on scanned videos.
 """
 
 from __future__ import annotations

@@ -1,13 +1,6 @@
-"""How many dancers a clip shows at the same time, by the build's own pose stage; and the poses it found, kept.
+"""What single videos show: their shots, and how many people dance in each; many videos at a time.
 
-For one clip of a compilation, from the source itself: nothing is cut for it. Not for finding clips (`shots`), and not
-for the poses of the dataset: the build estimates those again from the stored clip.
-
-
-What is found in new videos: their shots, and how many people dance in each; many videos and clips at a time.
-
-For `propose`. Not for deciding anything about a cut (`shots`) or a dancer (`dancers`), and not for songs, which are
-compared over all videos (`clip_songs`).
+For one clip of a compilation, from the source itself: nothing is cut for it.
 """
 
 from __future__ import annotations

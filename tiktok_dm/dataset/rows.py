@@ -1,11 +1,6 @@
-"""What a dataset is made of: everything that it says of one clip, and everything that it says of itself.
+"""What a dataset says of a clip and of itself, and rows written to Parquet shards that `datasets` opens.
 
 Where these come from is `dataset`'s matter, what is written of them that of `export`, `card` and `report`.
-
-
-Rows to Parquet shards that `datasets` opens: small row groups, features in the schema, media bytes in the rows.
-
-Not for what the rows hold: that is `export`.
 """
 
 from __future__ import annotations

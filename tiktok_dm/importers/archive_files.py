@@ -1,15 +1,11 @@
-"""The files of the authors' preprocessed archives: where they lie under a folder, and what is in one.
+"""The files of the authors' preprocessed archives: fetched and unpacked without harm, found under a folder, read.
 
-Folders, names and formats are the published ones, as far as these are known: motion, 60 poses (30 fps) of BODY_25 x
-(x px, y px, confidence), which the authors' code reshapes to (60, 75); visual features (1, 2048), I3D; sound, 22,050 Hz
-mono, 2 s. Nothing is opened with pickle, and no memory is asked for on a header's word alone. Not for which segments
-there should be, nor for what is made of them: that is `preprocessed`.
-
-
-Get the authors' preprocessed archives from where they share them, and unpack them without harm.
+Folders, names and formats are the published ones, as far as these are known: motion, 60 poses (30 fps) of BODY_25 x (x
+px, y px, confidence), which the authors' code reshapes to (60, 75); visual features (1, 2048), I3D; sound, 22,050 Hz
+mono, 2 s. Nothing is opened with pickle, and no memory is asked for on a header's word alone.
 
 The downloads go on where they broke off, what is there already is checked by size and checksum and not fetched again,
-and nothing of an archive is written outside its folder. Not for what is in them: that is `preprocessed`.
+and nothing of an archive is written outside its folder.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The authors' preprocessed archives, unpacked, as a dataset: `motion_s2`, `video_s2` and `audio_s2` become `segments`.
+"""The authors' preprocessed archives as a dataset of segments.
 
 So a baseline can be trained without any of the videos. Every file is held against the 2,691 released segment ids and
 against its format (`preprocessed_files`); what is missing, broken or no segment's is listed, and the rest is imported.
-Not for getting the archives: that is `preprocessed_fetch`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who hears what next: the order of a session, and the choice of a cell so that votes stay balanced.
+"""Who hears what next, and who holds which cell until when, so that votes stay balanced.
 
 A cell is one item under one condition. The rule: a cell is handed out only while it has the fewest votes of all cells
 and nobody else holds it. Then a vote always raises a cell from the lowest count, so that the votes of any two cells
@@ -7,12 +7,8 @@ cells once) raters may wait a moment for the last clips that others are hearing.
 
 Pure functions of what the store knows; not for transactions (`store`).
 
-
-Who holds which cell, and until when: a clip is heard by one rater at a time, for a while.
-
 A cell is held while the rater's page says that it is open, at most as long as the study allows; then it may go to
-someone else. Everything here runs inside a transaction of the caller's. Not for which cell is chosen (`assignment`)
-and not for trials and answers (`store`).
+someone else. Everything here runs inside a transaction of the caller's.
 """
 
 from __future__ import annotations

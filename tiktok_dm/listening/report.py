@@ -1,4 +1,4 @@
-"""What the answers say: mean opinion scores of whoever is kept, their intervals, and tests of pairs.
+"""What the answers say: mean opinion scores, intervals, tests of pairs; as tables and as a plot.
 
 Statistics, and why these:
 
@@ -11,13 +11,7 @@ Statistics, and why these:
 - No rater hears two versions of one item, so that systems are paired by item: the Wilcoxon signed-rank test, two-sided,
   on each item's two mean ratings; Holm's correction (1979) over all pairs of systems and hidden reference. The low
   anchor is there to show that the test works, and takes no part in the tests.
-
-Not for how answers are gathered (`store`), who is left out (`exclusions`) and how results are shown (`tables`, `plot`).
-
-
-A report as tables: every rating in a line, or the results in words for a terminal. Not for the plot (`plot`).
-
-A report as a picture: mean opinion scores with their intervals. Not for tables (`tables`)."""
+"""
 
 from __future__ import annotations
 

@@ -1,12 +1,4 @@
-"""Whose answers are left out, and why, by the rules that a study fixed when it was made.
-
-Not for the rules themselves (`study.Exclusion`) and not for what the answers that stay say (`report`).
-
-
-Intervals and tests on ratings: the statistics behind the report, on plain arrays.
-
-Not for which ratings count (`exclusions`) and which systems are compared (`report`).
-"""
+"""Statistics of ratings: whose answers are left out by a study's rules, intervals and tests on the rest."""
 
 from __future__ import annotations
 

@@ -1,16 +1,10 @@
-"""Where music and pictures of a study come from: a folder of files, or a built dataset, both by id.
+"""Stimuli of a study: found in folders or a dataset, brought to one loudness and length, and the checks' own sounds.
 
 The id of a file is its stem. The ids of a dataset are its segment ids, or `clip_000012` for its clips, which files may
-also write as `12`. Not for what is made of them (`stimuli`).
-
-
-Stimuli: sound brought to one loudness and length, films with it, all under random names.
+also write as `12`.
 
 Everything that could tell one version of a clip from another but its music is the same: length, sample rate, channels,
-codec, bit rate, picture, tags (none) and the kind of name. Not for which stimuli a study has (`making`).
-
-
-Sounds and clips of this project's own: volume check, headphone check, practice. Not rated for a study.
+codec, bit rate, picture, tags (none) and the kind of name.
 
 The headphone check is the one of Woods, Siegel, Traer and McDermott ("Headphone screening to facilitate web-based
 auditory experiments", 2017): of three 200-Hz tones one is 6 dB quieter and one has its right channel inverted, which

@@ -1,10 +1,9 @@
-"""Person detectors behind one contract, for top-down estimators. Not for finding joints (`mmpose`, `vitpose`).
+"""Top-down estimators: a person detector first, then a network on the crop of each person.
 
 What top-down estimators have in common: a person detector first, then a network on the crop of each person.
 
 Batches, the device, precision, and the passage from regions to joints are here; a network's own part (`mmpose`,
-`vitpose`) is how it is loaded and how its output is decoded. Not for following people (`tracking`) or for keeping the
-device fed from several clips (`streaming`).
+`vitpose`) is how it is loaded and how its output is decoded.
 """
 
 from __future__ import annotations

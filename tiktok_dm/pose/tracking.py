@@ -1,12 +1,8 @@
-"""From tracks to the array of a clip: pieces joined, short ones dropped, jitter out, gaps bridged, dancers in order.
+"""From people in single frames to dancers followed through a clip, and from their tracks to the array of a clip.
 
-What is done once a clip has been seen to its end. Not for following people picture by picture (`tracking`).
+What is done once a clip has been seen to its end.
 
-
-From people in single pictures to dancers followed through a clip: when to look where, and who is who.
-
-Common to all estimators. Not for finding people or joints (`estimator`), nor for what happens to tracks once the clip
-has been seen to its end (`assembly`).
+Common to all estimators.
 
 `track_poses` streams: it holds one batch of pictures, or the last few, at a time; of the rest only poses.
 """

@@ -1,10 +1,8 @@
-"""Keeping an estimator fed: decoding in threads ahead of it, and batches that hold pictures of several clips.
+"""Poses of video files: of one, or of many with an estimator kept fed by threads that decode ahead of it.
 
 One clip alone gives a GPU too little to do, at its end nothing; a picture that is decoded while the GPU waits is time
-lost. Not for following people (`tracking`); with an estimator that goes picture by picture it is of little use.
-
-
-Poses of a video file as they are wanted by whoever has a file and nothing else."""
+lost.
+"""
 
 from __future__ import annotations
 

@@ -1,14 +1,8 @@
-"""Stage outputs under content keys: a key exists only when its output is complete.
+"""What a build keeps: outputs of steps under content keys, complete or absent, and the state of every item.
 
 A key is the SHA-256 of a stage's name and version, its parameters and its inputs' checksums. An output folder is
 written beside its place and renamed into it, so a build that is stopped anywhere never leaves a half-made output under
 a key.
-Not for the finished dataset: that is `export`.
-
-
-The state of every item of a build: `ok`, `filtered`, `failed` or `gone`, with the stage and the reason.
-
-Not a log: it holds the last word on each item, in a fixed order, and nothing that differs between two equal builds.
 """
 
 from __future__ import annotations

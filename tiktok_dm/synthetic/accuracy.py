@@ -1,11 +1,11 @@
-"""How well estimated poses agree with true ones. Not for estimating (`tiktok_dm.pose`).
+"""How well estimated poses agree with true ones, and true ones with an estimator's errors.
 
 Known joints with the errors of an estimator, so that a model trained on them knows estimated ones when it sees them.
 
-The numbers are BlazePose's on 16 rendered clips of the demo (seed 0, 3,700 poses of lead dancers) against the truth:
-a mean joint error of 0.044 torso lengths, of which most is an offset that stays (what the two skeletons mean by a
-joint, and how a dancer is built) and the rest drifts slowly; no joint was lost, the two small toes apart, which
-BlazePose has not. Not for real footage, where joints are lost, and not for how good an estimator is (`accuracy`).
+The numbers are BlazePose's on 16 rendered clips of the demo (seed 0, 3,700 poses of lead dancers) against the truth: a
+mean joint error of 0.044 torso lengths, of which most is an offset that stays (what the two skeletons mean by a joint,
+and how a dancer is built) and the rest drifts slowly; no joint was lost, the two small toes apart, which BlazePose has
+not.
 """
 
 from __future__ import annotations

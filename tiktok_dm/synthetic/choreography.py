@@ -1,15 +1,10 @@
-"""A human body in body heights: proportions, two-bone inverse kinematics, and the BODY_25 joints of a pose.
-
-Not for what the body does (`choreography`) or looks like (`figure`).
+"""A human body (proportions, inverse kinematics, joints) and its dance to a song, with poses on the beats.
 
 Coordinates: x to the right of the picture, y up from the floor, z towards the camera. A dancer who faces the camera has
 the left hand at positive x. Arrays run over frames first; sides are 0 = right, 1 = left.
 
-
-Dance to a song: poses that land on its beats, in the vocabulary of its style, bigger where the song is louder.
-
-A style's arm targets and stances are drawn into phrases of eight beats. A song has its own choreography, as songs do
-on short-video platforms; clips vary it, and the dancers of one clip dance it together. Not for drawing (`figure`).
+A style's arm targets and stances are drawn into phrases of eight beats. A song has its own choreography, as songs do on
+short-video platforms; clips vary it, and the dancers of one clip dance it together.
 """
 
 from __future__ import annotations

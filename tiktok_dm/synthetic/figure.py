@@ -1,11 +1,6 @@
-"""Fast pixel loops: shaded tapered capsules with a z-buffer, drawn at twice the size and averaged over a background.
+"""What a dancer looks like: a posed body dressed as capsules, the camera, and the loops that shade them.
 
-Compiled by numba (a dependency of librosa) and cached beside the module. Not for what is drawn (`figure`, `scene`).
-
-
-What a dancer looks like: a posed body dressed as a list of capsules, and the camera that sees them.
-
-Not for the pixel loops (`raster`) or the pose (`body`, `choreography`).
+Compiled by numba (a dependency of librosa) and cached beside the module.
 """
 
 from __future__ import annotations

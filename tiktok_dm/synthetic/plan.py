@@ -1,4 +1,4 @@
-"""Size and seed of a demo. What is made of them is `plan`'s matter; importing this costs nothing.
+"""What a demo is asked for, and who dances what to which song, where and when.
 
 What a demo of given parameters consists of: which clip shows whom, where, to which song.
 

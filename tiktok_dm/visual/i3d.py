@@ -1,13 +1,10 @@
-"""I3D: Inception v1 with its filters inflated into time. One stream, from pictures or flow to features and logits.
+"""Two-stream I3D features: 1,024 of the frames, then 1,024 of the optical flow.
 
 Carreira and Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset", CVPR 2017, figure 3;
 channel numbers are those of Inception v1 (Szegedy et al., CVPR 2015, table 1), whose 5x5 branch is a 3x3x3 one here.
 Layers have the names of the published Kinetics checkpoints as they are widely used with PyTorch (`rgb_imagenet.pt`,
 `flow_imagenet.pt`), so that those load by their names. Frozen: for features, not for training; reading pictures and
 flow is `two_stream`'s.
-
-
-Two-stream I3D features: 1,024 of the pictures, then 1,024 of the optical flow. The networks themselves are `i3d`'s.
 
 As published: pictures whose short side is 256 px, their middle 224 x 224, RGB in -1..1; flow on the same pictures, cut
 at +-20 px and scaled to -1..1; the features that the logits see, averaged over time. Pictures come at 30 a second, on

@@ -1,4 +1,4 @@
-"""What a test split holds, whatever bytes it is stored in: an exact identity, and sketches that forgive another build.
+"""What a test split holds, whatever bytes it is stored in: an exact identity, sketches that forgive another build.
 
 A submission is bound to the content that is scored: ids, songs, decoded music, poses. The identity is a checksum over
 these, so it depends neither on the Parquet library nor on shards, compression or the order of rows. The same dataset
@@ -15,13 +15,8 @@ The sketch of an item:
   the keypoints lie at the same places on the whole (`POSE_SHIFT`) and nearly one by one (`POSE_FAR`), and are not moved
   along the way that they go (`POSE_LAG`).
 
-Not for the file that holds sketches (`content_file`), nor for finding copied music (`fingerprint`).
-
-
-Sketches of a test split as a file, `reference.csv`: a line an item, beside a submission's manifest or shipped here.
-
 A submission carries the sketches of the dataset that its music was made for, so that whoever checks it can tell another
-build of that dataset from another dataset. Not for what a sketch is, nor for comparing (`content`).
+build of that dataset from another dataset.
 """
 
 from __future__ import annotations

@@ -1,14 +1,10 @@
-"""Scores that papers report for dance-to-music systems, second-hand, each with where it was read.
+"""The leaderboard as one page that opens offline, with published numbers apart as "not comparable".
 
 They stand beside the leaderboard in a section of their own and are not comparable with it: other data, other code, no
 intervals, and one name for two metrics. What was looked for and not found has no row: D2M-GAN's own scores on the
 TikTok Dance-Music dataset, its genre accuracy, and its mean opinion scores.
 
-
-How the leaderboard looks: a Markdown text, and one static page that opens from a folder, offline.
-
-The page is in `templates/leaderboard.html.j2`, with its style and its script inside. Not for any number: those are in
-`leaderboard.json`.
+The page is in `templates/leaderboard.html.j2`, with its style and its script inside.
 """
 
 from __future__ import annotations

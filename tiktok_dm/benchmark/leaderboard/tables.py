@@ -1,12 +1,4 @@
-"""A CSV file out of a submission, which a stranger wrote: bounded, and everything that is wrong with it named by line.
-
-Not for what its rows say (`submission_manifest`, `content_file`).
-
-
-A submission's `manifest.csv`: the list of its predictions, with checksums. Every row that cannot be read is named.
-
-Not for the predictions themselves (`submission_files`).
-"""
+"""The tables of a submission: read within bounds, and its manifest, a line a file."""
 
 from __future__ import annotations
 

@@ -1,16 +1,13 @@
-"""What a shot shows: a dancer, a card (a title, an outro, an advertisement), or nothing.
+"""Shots of a video: evidence of picture and sound weighed into cuts, and title cards told from clips.
 
 A clip shows people who move. A card is still, or is moved and enlarged as a whole, or has letters and ornaments that
 move while nobody does; a photo of a dancer on a card is a person who does not move. So two things are measured: where
 the person detector sees people, and how much moves there that a pan or a zoom of the whole picture does not explain.
-For one shot at a time. Not for where shots begin and end.
-
-
-The shots of a compilation: where each begins and ends, what it shows, how sure that is, and why.
+For one shot at a time.
 
 Joins what the picture says (`transitions`, `transition_evidence`), what the music says (`music_changes`) and what is to
 be seen between two cuts (`cards`). Where picture and music both change, a new clip is sure; where only the picture
-does, it is likely; where only the music does, there is none. Not for songs and not for dancers.
+does, it is likely; where only the music does, there is none.
 """
 
 from __future__ import annotations

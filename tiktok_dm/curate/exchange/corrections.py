@@ -1,14 +1,4 @@
-"""Annotations on their way into other people's tools: which clips go out, with which confidence and reason.
-
-For `tiktok-dm annotations export`. Not for the formats themselves (`label_studio`, `elan`), and not for the way back
-(`exchange_home`).
-
-
-Corrected annotations on their way home from other people's tools, without a change to what was not touched.
-
-For `tiktok-dm annotations import --base`. Not for the formats themselves (`label_studio`, `elan`), and not for the
-authors' tables (`tiktok_dm.annotations.author_file`).
-"""
+"""Annotations to Label Studio and ELAN, and corrections made there brought home."""
 
 from __future__ import annotations
 

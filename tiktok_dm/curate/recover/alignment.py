@@ -1,23 +1,20 @@
-"""What proposed songs and numbers of dancers say of where each clip of a list is.
+"""Known clips laid over proposed ones, compilation by compilation, with what is known of their songs.
 
 Clips of one song should lie in proposed clips of one song, whatever either is called: from where the clips probably
-are, a table of known songs by proposed songs is estimated, and each clip gains where its own column stands out. For
-the rounds of `align`; not for finding out which clips share a song (`songs`, `song_groups`).
-
-
-Align clips of known order, song and rough length with what a program saw in a video, by an exact segment model.
+are, a table of known songs by proposed songs is estimated, and each clip gains where its own column stands out. For the
+rounds of `align`; not for finding out which clips share a song (`song_index`, `song_groups`).
 
 For `tiktok_dm.curate.recover.driver`: which stretch of the video is clip `i`, and how sure is that. Pure numpy: no
 files, no tables, no media.
 
 The video is a sequence of clips in a known order, with gaps between them (cards, clips that nobody asks for). A clip
-with `K` whole segments of 2 s lasts 2K to 2K + 2 s. Boundaries lie at candidate instants, each with the odds that it
-is one, or, where a cut was missed, anywhere on a fine grid at the price of a miss. A candidate that is passed over
-inside a clip (a false cut) costs its odds; a clip that is not in the video costs a skip. Proposed songs and numbers of
-dancers add log-likelihood ratios for the stretch that a clip covers (`alignment_songs`). That is a hidden semi-Markov
-model (Ostendorf, Digalakis and Kimball 1996): the forward-backward recursion over (clip, boundary) sums over all ways
-to lay the clips out (`alignment_lattice`), so the confidence of a clip is the posterior probability that both its ends
-lie within half a second of those given.
+with `K` whole segments of 2 s lasts 2K to 2K + 2 s. Boundaries lie at candidate instants, each with the odds that it is
+one, or, where a cut was missed, anywhere on a fine grid at the price of a miss. A candidate that is passed over inside
+a clip (a false cut) costs its odds; a clip that is not in the video costs a skip. Proposed songs and numbers of dancers
+add log-likelihood ratios for the stretch that a clip covers (`alignment`). That is a hidden semi-Markov model
+(Ostendorf, Digalakis and Kimball 1996): the forward-backward recursion over (clip, boundary) sums over all ways to lay
+the clips out (`lattice`), so the confidence of a clip is the posterior probability that both its ends lie
+within half a second of those given.
 
 Three things are not known beforehand and are estimated from the posterior, then used in the next round: which proposed
 song is which known song, how often cuts are missed, and how far the candidates' confidences can be trusted.

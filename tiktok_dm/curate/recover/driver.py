@@ -1,9 +1,4 @@
-"""A recovery as a folder: annotations and proposals, every clip in one line, what was not matched, a readme.
-
-It appears whole or not at all. Not for what is found (`recover_times`).
-
-
-Find clips whose order, songs and numbers of segments are known in videos for which a program made proposals.
+"""`tiktok-dm recover`: from videos to the times of known clips, written as annotations with their confidence.
 
 For `tiktok-dm recover`: somebody has the compilations, but not the times of the released clips. Works for any folder of
 annotations that says which clips a compilation has, in which order, and how many whole segments each holds. The

@@ -1,13 +1,6 @@
-"""Proposals and annotations in the terms of the alignment: what was seen in a video, what is known of its clips.
+"""What a video says of where the known clips are, and which video is which compilation.
 
-For `recover_times` and `match_videos`: tables go in, `tiktok_dm.curate.recover.model` comes out. Not for what the
-alignment makes of them.
-
-
-Which video is which compilation: by checksum, by name, or by how well the clips fit.
-
-For `recover`, which is given a folder of videos and a list of clips. Not for where a video's file lies
-(`tiktok_dm.pipeline.acquire.find_local`), and not for where its clips are (`recover_times`).
+For `recover_times` and `match_videos`: tables go in, `tiktok_dm.curate.recover.model` comes out.
 """
 
 from __future__ import annotations

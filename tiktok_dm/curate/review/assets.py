@@ -1,13 +1,7 @@
-"""When the pictures of a video come: the instants on which edges of clips lie.
-
-Not for finding these instants out (`assets.picture_times`).
-
-
-What the page shows of the videos: pictures, the sound's outline, beats, poses, and when the pictures come.
+"""What the review page shows of a video: frame times, frames, sound, beats, skeletons, computed when asked for.
 
 Everything is made when it is first asked for and kept in the work folder, under the video's name, size and time of
-change: another video under the same id is another thing. Not for the tables (`edits`), and not for the video itself,
-which the browser takes from `server` as it lies.
+change: another video under the same id is another thing.
 """
 
 from __future__ import annotations

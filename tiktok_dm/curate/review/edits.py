@@ -1,17 +1,11 @@
-"""What a person may do to proposals: accept, move an edge, cut, merge, reject, name the song, count the dancers.
+"""Edits of proposals as pure functions, and the page's requests turned into them.
 
-Each edit is a pure function from proposals to an `Edit`: nothing is read, written or decoded here. Not for undoing
-(`history`), and not for the page (`server`).
+Each edit is a pure function from proposals to an `Edit`: nothing is read, written or decoded here.
 
 What every edit keeps (`draft` sees to it): clips of a compilation don't overlap, each lasts at least one picture, times
 that are set lie on pictures that exist, and no id is ever used twice. A value that a person set has confidence 1, and
 the clip is marked `mended`. Clips that change only because a neighbour or a song did keep the mark that they had, since
 nobody looked at them yet; one that was accepted as it stood is then `mended`.
-
-
-What the page posts, checked and turned into the edit that it asks for.
-
-Not for making the edit (`edits`) or saving it (`sitting`).
 """
 
 from __future__ import annotations

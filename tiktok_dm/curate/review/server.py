@@ -1,16 +1,13 @@
-"""The review as a local web application: the page, its pictures and sounds, and the edits that it posts.
+"""The review's web server: starting it, its routes, and what stands before them.
 
 Only this machine can reach it: it listens on the loopback interface, goes by no other name (against DNS rebinding) and
 takes edits from its own page alone. Files are found by ids that are known, never by a path from a request.
 
 Every edit is on disk before it is answered, and carries the revision that it was made on: one made on older files is
-refused with status 409 and the new state. Not for what an edit does (`edits`) or when it is saved (`sitting`).
-
-
-Holding a review: is the folder fit for it, which videos belong to it, the port, the browser, until the end.
+refused with status 409 and the new state.
 
 What would spoil a sitting is said before it begins, while nothing is changed yet: no proposals, mistakes in the tables,
-a place that cannot be written, videos that are gone or are others by now. Not for what is answered (`server`).
+a place that cannot be written, videos that are gone or are others by now.
 """
 
 from __future__ import annotations

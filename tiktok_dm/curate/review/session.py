@@ -1,17 +1,9 @@
-"""What the page is told of the tables, as plain JSON: clips with their values, pairs, songs, progress.
+"""A review session: the files in hand, what the page is told of them, and the history for undo and redo.
 
-Not for changing anything (`edits`).
-
-
-Undo and redo: the tables before and after each edit of this sitting.
-
-Kept in memory alone; what was saved stays saved. Not for what an edit does (`edits`).
-
-
-One sitting over a folder of proposals: its tables as they lie there, edits saved as they are made, undo, the place.
+Kept in memory alone; what was saved stays saved.
 
 Every edit is on disk before `Sitting.edit` returns, and is made on the revision that the page saw: on files that are
-others by now it is refused. Not for what an edit does (`edits`) nor for requests (`server`).
+others by now it is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""AIST++ as it is published (v1.0): names, splits, and the files of poses and motions.
+"""AIST++ as it is published (v1.0): names, splits, files of poses and motions, videos, and what an import found.
 
     keypoints2d/<name>.pkl   keypoints2d (9 cameras, N, 17, 3) COCO-17: x px, y px, score; det_scores; timestamps
     keypoints3d/<name>.pkl   keypoints3d (N, 17, 3), keypoints3d_optim (N, 17, 3)
@@ -7,22 +7,12 @@
     splits/crossmodal_{train,val,test}.txt, ignore_list.txt
 
 60 frames a second throughout. A name such as `gBR_sBM_cAll_d04_mBR0_ch01` is genre, situation (sBM: basic, sFM:
-advanced), camera, dancer, music, choreography. Not for what a dataset makes of it: that is `aist`.
+advanced), camera, dancer, music, choreography.
 
 What the two-second segments of the D2M-GAN paper are was found by counting, since it is written down nowhere: all of
 `crossmodal_train` and `crossmodal_test`, the ignore list not applied, one camera (c01), cut from the start, the rest
 dropped. Dances last 16 beats (sBM) or 64 (sFM) of music at 80 to 130 beats a minute (house: 110 to 135), and that rule
 gives 6,632 and 86 segments, as many as are published.
-
-
-AIST's videos and music in a folder, found by their names, and where a dance's sound comes from.
-
-Not for AIST++'s annotations: those are `aist_layout`'s.
-
-
-What a build of AIST++ found: what `import.json` holds, and the same in sentences.
-
-Not for finding it: that is `aist_segments` and `aist_clips`.
 """
 
 from __future__ import annotations

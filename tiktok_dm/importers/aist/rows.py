@@ -1,10 +1,4 @@
-"""Clips of AIST++: the camera's video, cut to its dance, with AIST++'s 2-D keypoints as poses at 30 fps.
-
-So that what reads the project's own clips reads these too. Not for the segments, which are not cut from the clips:
-those are `aist_segments`.
-
-
-The two-second segments of AIST++ as D2M-GAN's AIST++ models take them: motion, genre, sound, visual features.
+"""Rows of AIST++: clips of one camera with poses at 30 fps, and two-second segments as D2M-GAN takes them.
 
 What is known of the arrays that the paper's authors trained on, and what is assumed:
 
@@ -18,15 +12,9 @@ What is known of the arrays that the paper's authors trained on, and what is ass
 - Visual features are 2,048 numbers a segment, by shape 1,024 of RGB and 1,024 of flow, I3D. At which rate and on which
   part of the picture is not known: here as everywhere in this package (`tiktok_dm.visual.base`).
 
-Not for reading AIST++'s files (`aist_layout`, `aist_media`), nor for clips (`aist_clips`).
-
-
-Visual features of AIST++'s segments: each dance's camera video through an extractor, once.
-
 The windows are the published two seconds, 120 pictures of the video's 60 a second; an extractor takes 30 a second
-(`tiktok_dm.visual.base`), so every second one of them, and the middle square of the whole picture: AIST's studio
-has no decoration around it. A dance's windows go through the network by themselves, never mixed with another's. Not
-for what an extractor is, nor for clips of compilations: that is `visual`.
+(`tiktok_dm.visual.base`), so every second one of them, and the middle square of the whole picture: AIST's studio has no
+decoration around it. A dance's windows go through the network by themselves, never mixed with another's.
 """
 
 from __future__ import annotations
