@@ -2,9 +2,9 @@
 
 For the tables that `tiktok_dm.schema` defines. Not for files: `tiktok_dm.annotations.tables` reads them.
 
-A table is checked twice with pandera: as text (is this cell a number, a link, a file name?), then as values (ranges,
-duplicates, rows against each other). Every failure becomes one `Problem`; none is lost because another came first.
-pandas and pandera are imported where they are used, since both take long.
+A table is checked twice: as text (is this cell a number, a link, a file name?), then as values (ranges, duplicates,
+rows against each other). Every failure becomes one `Problem`; none is lost because another came first. pandas is
+imported where it is used, since that takes long.
 """
 
 from __future__ import annotations
@@ -99,58 +99,40 @@ def check_table(table: str, raw: RawTable, rules: Sequence[RowRule] = ()) -> Che
         rules: rules beside the table's own, such as `refers_to`.
     """
     import pandas as pd
-    import pandera.pandas as pa
 
     columns = TABLES[table]
     absent = {column.name for column in columns if column.required} - set(raw.frame.columns)
     text = raw.frame.reindex(columns=[column.name for column in columns]).astype("string").reset_index(drop=True)
-
-    def good(column: Column) -> Callable[[str], bool]:
-        return lambda cell: cell_problem(column, cell) is None
-
-    text_schema = pa.DataFrameSchema(
-        {
-            c.name: pa.Column(
-                "string", pa.Check(good(c), element_wise=True, error="cell"), nullable=not c.filled or c.name in absent
+    problems: set[tuple[int, str, str]] = set()
+    for column in columns:
+        needed = column.filled and column.name not in absent
+        for row, cell in enumerate(text[column.name]):
+            message = (
+                ("is empty: every row needs it" if needed else None) if pd.isna(cell) else cell_problem(column, cell)
             )
-            for c in columns
-        }
-    )
-    by_name = {column.name: column for column in columns}
-    found: list[tuple[int, str, str]] = []
-    for failure in _failures(text_schema, text):
-        column = by_name[str(failure["column"])]
-        message = cell_problem(column, str(failure["failure_case"])) if failure["check"] == "cell" else None
-        found.append((int(failure["index"]), column.name, message or "is empty: every row needs it"))
-    bad = frozenset((row, name) for row, name, _ in found)
+            if message is not None:
+                problems.add((row, column.name, message))
+    bad = frozenset((row, name) for row, name, _ in problems)
 
     values = text.copy()
     for row, name in bad:
         values.loc[row, name] = pd.NA
-    for c in columns:
-        if c.kind == "sha256":
-            values[c.name] = values[c.name].str.lower()
-        if c.dtype != "string":
-            values[c.name] = _numbers(values[c.name], c)
+    for column in columns:
+        if column.kind == "sha256":
+            values[column.name] = values[column.name].str.lower()
+        if column.dtype != "string":
+            numbers = values[column.name] = _numbers(values[column.name], column)
+            for row, value in enumerate(numbers):
+                if not pd.isna(value) and not column.low <= value <= column.high:
+                    problems.add((row, column.name, _range_message(column, value)))
 
-    table_rules = {rule.name: rule for rule in [*_own_rules(table), *rules]}
-    value_schema = pa.DataFrameSchema(
-        {c.name: pa.Column(c.dtype, _range_checks(c, pa), nullable=True) for c in columns},
-        # As documented, pandera may otherwise pass rows that have an empty cell anywhere.
-        checks=[pa.Check(rule.holds, error=rule.name, ignore_na=False) for rule in table_rules.values()],
-    )
-    for failure in _failures(value_schema, values):
-        row, check = int(failure["index"]), str(failure["check"])
-        if check in table_rules:
-            rule = table_rules[check]
+    for rule in {rule.name: rule for rule in [*_own_rules(table), *rules]}.values():
+        for row in (~rule.holds(values).to_numpy(dtype=bool, na_value=False)).nonzero()[0].tolist():
             if not any(name in absent or (row, name) in bad for name in (rule.column, *rule.needs)):
-                found.append((row, rule.column, rule.message(values, row, raw.lines)))
-        else:
-            column = by_name[str(failure["column"])]
-            found.append((row, column.name, _range_message(column, failure["failure_case"])))
+                problems.add((row, rule.column, rule.message(values, row, raw.lines)))
     order = {column.name: k for k, column in enumerate(columns)}
-    unique = sorted(set(found), key=lambda item: (item[0], order[item[1]], item[2]))
-    return CheckedTable(values, [Problem(raw.file, raw.lines[row], name, text) for row, name, text in unique], bad)
+    ordered = sorted(problems, key=lambda problem: (problem[0], order[problem[1]], problem[2]))
+    return CheckedTable(values, [Problem(raw.file, raw.lines[row], name, text) for row, name, text in ordered], bad)
 
 
 def _numbers(cells: pd.Series, column: Column) -> Any:
@@ -160,22 +142,6 @@ def _numbers(cells: pd.Series, column: Column) -> Any:
     # Adding zero turns -0.0 into 0.0.
     numbers: list = [None if pd.isna(cell) else read(cell) + 0 for cell in cells]
     return pd.array(numbers, dtype=column.dtype)  # type: ignore[call-overload]
-
-
-def _failures(schema: Any, frame: pd.DataFrame) -> list[dict]:
-    from pandera.errors import SchemaErrors
-
-    try:
-        schema.validate(frame, lazy=True)
-    except SchemaErrors as error:
-        return error.failure_cases.to_dict("records")
-    return []
-
-
-def _range_checks(column: Column, pa: Any) -> list:
-    if column.dtype == "string":
-        return []
-    return [pa.Check.ge(column.low, error="low"), pa.Check.le(column.high, error="high")]
 
 
 def _range_message(column: Column, value: float) -> str:

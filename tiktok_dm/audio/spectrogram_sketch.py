@@ -6,7 +6,7 @@ the pattern of partials and onsets, in which every frame counts the same. A copy
 picture, narrower; one that is pitched higher is the same picture, moved up: so every speed and pitch is compared
 without touching the sound again. For finding recordings again (`song_index`).
 
-The pictures are those of `spectrogram_sketch`. From a guess, speed, pitch and offset are refined until the agreement along one
+Two sketches are laid over each other from a guess: speed, pitch and offset are refined until the agreement along one
 line is greatest; the longest agreeing stretch of it, and the peaks that both have there, become the log-odds of one
 song. For the close look of a search (`song_index`), which brings the guess.
 """
