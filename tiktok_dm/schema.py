@@ -176,6 +176,8 @@ PROPOSAL_TABLES: dict[str, tuple[Column, ...]] = {
         _CONFIDENCE,
         _REASON,
         Column("clip_id", "id", "of the clip that a person rejected; never given again", extra=True),
+        Column("song_id", "id", "its song; never given again", extra=True),
+        Column("n_dancers", "count", "its dancers", extra=True, low=1, high=MAX_DANCERS),
     ),
     "candidates": (
         _COMPILATION_ID,

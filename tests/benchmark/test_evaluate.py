@@ -11,12 +11,13 @@ import pytest
 from benchmark_sets import CLIPS, clip_sounds, write_dataset, write_wav
 from typer.testing import CliRunner
 
-from tiktok_dm.benchmark import clip_features, evaluation, metronome
+from tiktok_dm.benchmark import clip_features, evaluation, metronome, training_music
 from tiktok_dm.benchmark.clip_features import FeatureCache, measure_all
 from tiktok_dm.benchmark.evaluate import EvaluateOptions, evaluate
 from tiktok_dm.benchmark.evaluation import compare
 from tiktok_dm.benchmark.metrics.definitions import METRICS
 from tiktok_dm.benchmark.metrics.genre import Prediction
+from tiktok_dm.benchmark.pairs import read_reference
 from tiktok_dm.benchmark.training_music import read_genres
 from tiktok_dm.cli import main as cli
 from tiktok_dm.errors import ProblemsError, UserError
@@ -349,3 +350,23 @@ def test_the_metronome_command() -> None:
     assert shown.exit_code == 0, shown.output
     line = next(line for line in shown.output.splitlines() if line.startswith("beat_hit_d2m"))
     assert line.split()[-1] == "1.000"
+
+
+@pytest.mark.parametrize("name", ["dance_segments_v2", "12 segments of the split test", "clips", "d"])
+def test_a_folders_name_says_nothing_of_its_configuration(
+    dataset: Path, sounds: dict[str, np.ndarray], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).symlink_to(dataset, target_is_directory=True)
+    read: list[str] = []
+
+    def spy(path: Path, config: str, *rest: object) -> None:
+        read.append(config)
+        raise UserError("enough")
+
+    monkeypatch.setattr(training_music, "read_training", spy)
+    for config in ("clips", None):
+        reference = read_reference(tmp_path / name, split="test", config=config)
+        assert reference.config == "clips"
+    with pytest.raises(UserError, match="enough"):
+        evaluate(tmp_path / name, sounds, EvaluateOptions(training=tmp_path / name))
+    assert read == ["clips"]

@@ -344,7 +344,7 @@ class _Scoring:
         made = training_music.Both(self._heard(generated=False), self._heard(generated=True))
         if options.training is not None:
             # Of the kind that is scored: a whole clip lies near itself, and a segment near its own clip's segments.
-            config = "segments" if options.config == "segments" or "segments" in self.reference.name else "clips"
+            config = options.config or self.reference.config or "clips"
             known = training_music.read_training(options.training, config, options.embedder, options.weights)
             self.table |= known.memorisation(made)
             self.parameters["training"] = known.describe()

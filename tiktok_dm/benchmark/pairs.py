@@ -103,7 +103,7 @@ def read_reference(
     return Reference(
         {name: Item(name, path) for name, path in files.items()},
         f"{len(files)} sound files in {source.name}",
-        (
+        notes=(
             "the reference is a folder of sound files: without a dataset there are no songs (intervals resample single "
             "clips), no poses (no beat alignment) and no breakdowns",
         ),

@@ -63,12 +63,14 @@ class Reference:
 
     Args:
         items: by id, in the order of their names.
-        name: what the reference set is, in words.
+        name: what the reference set is, in words, for people alone.
+        config: `clips` or `segments` of a built dataset; None for plain sound files.
         notes: what could not be had from it, a sentence each.
     """
 
     items: dict[str, Item]
     name: str
+    config: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -144,7 +146,7 @@ def read_dataset(source: Path, split: str, config: str) -> Reference:
     items.sort(key=lambda item: (item.clip_id or 0, len(item.id), item.id))
     which = "all splits" if split == "all" else f"the split {split}"
     return Reference(
-        {item.id: item for item in items}, f"{len(items)} {config} of {which} of {source.name}", tuple(notes)
+        {item.id: item for item in items}, f"{len(items)} {config} of {which} of {source.name}", config, tuple(notes)
     )
 
 

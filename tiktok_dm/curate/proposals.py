@@ -255,3 +255,30 @@ def _locked(root: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@dataclass(frozen=True)
+class Ids:
+    """The least ids that are still free, whatever the tables say: ids of merged and rejected clips are not in them."""
+
+    clip: int = 0
+    song: int = 0
+
+
+def kept_ids(folder: Path | str) -> Ids:
+    """The ids that the reviews of a folder have given away, merged clips' too; none where it was never reviewed."""
+    try:
+        return Ids(**json.loads((work_folder(folder) / "review" / "ids.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return Ids()
+
+
+def next_ids(proposals: Proposals, least: Ids | None = None) -> Ids:
+    """The next free ids: above all in the tables, those of rejected clips too, and `least`.
+
+    Tables alone don't tell: a merged clip is in none of them, so that a review writes down which ids it gave away.
+    """
+    clips = [*map(int, proposals.clips.clip_id), *map(int, proposals.rejected.clip_id.dropna())]
+    songs = [*proposals.clips.song_id, *proposals.annotations.songs.song_id, *proposals.rejected.song_id.dropna()]
+    least = least or Ids()
+    return Ids(max([least.clip, *(k + 1 for k in clips)]), max([least.song, *(int(k) + 1 for k in songs)]))

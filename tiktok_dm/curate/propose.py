@@ -20,6 +20,8 @@ from tiktok_dm.curate.proposals import (
     VALUES,
     Proposals,
     empty_proposals,
+    kept_ids,
+    next_ids,
     read_proposals,
     read_sources,
     revision_of,
@@ -27,7 +29,6 @@ from tiktok_dm.curate.proposals import (
     write_proposals,
     write_sources,
 )
-from tiktok_dm.curate.review.ids import kept_ids, next_ids
 from tiktok_dm.curate.song_groups import ClipIds, SongGroups, clip_sketches, group_clips
 from tiktok_dm.curate.video_findings import SURE_CLIP, Advance, DancerCount, Expect, VideoFindings, find_in_videos
 from tiktok_dm.errors import MediaError, UserError

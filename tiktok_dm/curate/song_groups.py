@@ -27,8 +27,7 @@ import numpy as np
 from tiktok_dm.audio.song_index import USED, SameSong, SongIndex
 from tiktok_dm.audio.spectrogram_sketch import SongSketch, sketch
 from tiktok_dm.curate.cuts.scan import Scan, scan
-from tiktok_dm.curate.proposals import Proposals
-from tiktok_dm.curate.review.ids import kept_ids, next_ids
+from tiktok_dm.curate.proposals import Proposals, kept_ids, next_ids
 from tiktok_dm.curate.video_findings import VideoFindings
 from tiktok_dm.schema import SAMPLE_RATE
 

@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from review_factory import frames, tables
 
-from tiktok_dm.curate.proposals import Proposals, read_proposals, write_proposals
+from tiktok_dm.curate.proposals import Ids, Proposals, next_ids, read_proposals, write_proposals
 from tiktok_dm.curate.review import edits
 from tiktok_dm.curate.review.assets import FrameTimes
 from tiktok_dm.curate.review.draft import Refused
 from tiktok_dm.curate.review.edits import SplitNeeded
-from tiktok_dm.curate.review.ids import Ids, next_ids
 from tiktok_dm.curate.review.session import History, Step, told
 
 TIMES = frames(60.0)
@@ -391,3 +390,41 @@ def test_frame_times_find_pictures() -> None:
     assert [uneven.nearest(t) for t in (-1, 0.4, 0.6, 2.07, 2.1, 9)] == [0, 0, 1, 2, 3, 4]
     assert [uneven.on_screen(t) for t in (0, 0.99, 1.0, 2.1, 2.9, 9)] == [0, 0, 1, 2, 3, 3]
     assert uneven.at(3) == 2.166667
+
+
+# What a person may type into a cell of words: anything, also what an older version read ids out of.
+WORDS = st.one_of(
+    st.text(max_size=60).filter(lambda text: text == text.strip() and text.isprintable()),
+    st.sampled_from(
+        ["was clip 91 with song 83 and 4 dancers", "rejected in the review; was clip 4 with song 7", "clip 3"]
+    ),
+    st.from_regex(r"was clip \d{1,3} with song \d{1,3}( and \d dancers)?", fullmatch=True),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(reason=WORDS, title=WORDS)
+def test_no_words_that_a_person_types_change_an_id_a_dancer_or_a_song(
+    before: Proposals, reason: str, title: str
+) -> None:
+    rejecting = edits.reject(before, 3).proposals
+    worded = rejecting.with_tables(
+        rejected=rejecting.rejected.assign(reason=reason or None),
+        proposals=rejecting.proposals.assign(
+            **{f"{value}_reason": reason or None for value in ("start", "end", "song", "dancers")}
+        ),
+        same_songs=rejecting.same_songs.assign(reason=reason or None),
+        songs=rejecting.annotations.songs.assign(title=title or None, artist=title or None),
+        compilations=rejecting.annotations.compilations.assign(title=title or None),
+    )
+    assert next_ids(worded) == next_ids(rejecting)
+    for edit in (
+        lambda p: edits.restore(p, 1, 0.0, 10.0, next_ids(p), TIMES),
+        lambda p: edits.cut(p, 1, 450, TIMES, next_ids(p)),
+        lambda p: edits.set_song(p, 2, None, next_ids(p)),
+        lambda p: edits.merge(p, 1, 2),
+    ):
+        after, wanted = edit(worded).proposals, edit(rejecting).proposals
+        assert after.clips.equals(wanted.clips)
+        assert [*after.annotations.songs.song_id] == [*wanted.annotations.songs.song_id] or title
+        assert after.rejected.drop(columns="reason").equals(wanted.rejected.drop(columns="reason"))

@@ -175,9 +175,7 @@ def open_benchmark(dataset: Path, config: str | None = None, ids: Iterable[str] 
     """
     known = identity(dataset)
     reference = read_reference(dataset, split="test", config=config, generated=ids)
-    if config is None:
-        config = "segments" if " segments of " in reference.name else "clips"
-    return OpenBenchmark(dataset, known, config, reference)
+    return OpenBenchmark(dataset, known, reference.config or "clips", reference)
 
 
 class KnownMusic:

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tiktok_dm.curate.proposals import Proposals
-from tiktok_dm.curate.review.ids import Ids
+from tiktok_dm.curate.proposals import Ids, Proposals
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import OVERLAP_TOLERANCE_S
 

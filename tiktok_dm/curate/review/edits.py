@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from tiktok_dm.curate.proposals import Proposals
+from tiktok_dm.curate.proposals import Ids, Proposals
 from tiktok_dm.curate.review.assets import Assets, FrameTimes
 from tiktok_dm.curate.review.draft import Draft, Edit, Refused, Row, records, without
-from tiktok_dm.curate.review.ids import RETIRED, Ids
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import MAX_DANCERS, OVERLAP_TOLERANCE_S
 
@@ -187,11 +186,8 @@ def reject(proposals: Proposals, clip_id: int) -> Edit:
     clip = draft.timed(clip_id)
     if len(draft.rows("clips")) == 1:
         raise Refused(f"Clip {clip_id} is the last one: annotations without a clip cannot be kept")
-    n = clip["n_dancers"]
-    reason = f"rejected in the review; was clip {clip_id} with song {clip['song_id']}"
-    reason += f" and {n} dancer{'' if n == 1 else 's'}" if n is not None else ""
-    stretch = {name: clip[name] for name in ("compilation_id", "start_s", "end_s")}
-    row = {**stretch, "kind": "rejected", "confidence": 1.0, "reason": reason, "clip_id": clip_id}
+    row = {name: clip[name] for name in ("compilation_id", "start_s", "end_s", "clip_id", "song_id", "n_dancers")}
+    row |= {"kind": "rejected", "confidence": 1.0, "reason": "rejected in the review"}
     draft.rows("rejected").append(row)
     draft.remove_clip(clip)
     draft.sweep_song(clip["song_id"])
@@ -225,14 +221,13 @@ def restore(
     free = max(without(start, end, taken), key=lambda part: part[1] - part[0], default=(start, start))
     if free[1] - free[0] <= OVERLAP_TOLERANCE_S:
         raise Refused(f"The stretch from {start:.2f} to {end:.2f} s is covered by clips: there is nothing to restore")
-    was = RETIRED.search(found["reason"] or "")
-    song = int(was[2]) if was else None
+    song = found.get("song_id")
     known = song is not None and song in draft.songs()
     if not known:
         song = draft.new_song(ids)
     clip: Row = dict.fromkeys(draft.columns("clips"))
     clip |= {"clip_id": ids.clip, "compilation_id": compilation_id, "song_id": song, "start_s": free[0]}
-    clip |= {"end_s": free[1], "n_dancers": int(was[3]) if was and was[3] else None}
+    clip |= {"end_s": free[1], "n_dancers": found.get("n_dancers")}
     draft.rows("rejected").remove(found)
     draft.insert_clip(clip)
     for value in ("start", "end"):

@@ -21,7 +21,10 @@ import pandas as pd
 from tiktok_dm.curate.proposals import (
     VALUES,
     EditedMeanwhile,
+    Ids,
     Proposals,
+    kept_ids,
+    next_ids,
     read_proposals,
     revision_of,
     work_folder,
@@ -29,7 +32,6 @@ from tiktok_dm.curate.proposals import (
 )
 from tiktok_dm.curate.review.assets import Assets
 from tiktok_dm.curate.review.draft import Edit, Refused
-from tiktok_dm.curate.review.ids import Ids, kept_ids, next_ids
 from tiktok_dm.errors import ProblemsError, UserError
 from tiktok_dm.files import write_atomic
 from tiktok_dm.pose.skeletons import BODY_25
