@@ -17,6 +17,8 @@ import pytest
 from tests.truth_annotations import write_annotations
 from tiktok_dm.schema import whole_segments
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-m", "tiktok_dm"]
 
 

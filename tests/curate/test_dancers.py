@@ -63,6 +63,7 @@ def test_stored_poses_follow_a_clip_whose_ends_moved(tmp_path: Path) -> None:
     assert stored_poses(tmp_path, "other", 10.0, 12.0) is None
 
 
+@pytest.mark.slow
 def test_two_and_three_real_dancers_are_counted(shared_data: Path, tmp_path: Path) -> None:
     video = shared_data / "compilations" / "compilation_b.mp4"
     truth = json.loads((shared_data / "compilations" / "compilation_b.truth.json").read_text())

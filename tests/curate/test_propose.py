@@ -127,6 +127,7 @@ def test_what_a_person_said_stays(demo: Path, proposed: Path, tmp_path: Path) ->
     assert set(after.annotations.songs.song_id) >= {77}
 
 
+@pytest.mark.slow
 def test_the_command_counts_dancers_and_its_folder_builds(demo: Path, tmp_path: Path) -> None:
     out = tmp_path / "p"
     command = [sys.executable, "-m", "tiktok_dm"]

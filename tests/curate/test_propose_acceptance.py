@@ -25,6 +25,9 @@ def run(shared_data: Path, out: Path, *more: str) -> Proposals:
     return read_proposals(out)
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def proposed(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Proposals:
     """Cuts and songs, by pictures and sound alone."""
@@ -62,7 +65,6 @@ def test_songs_are_found_across_both(proposed: Proposals, truth: list[dict[str, 
     assert pair_agreement(found, true, match_clips(found, true)).f1 >= 0.9
 
 
-@pytest.mark.slow
 def test_dancers_are_counted(shared_data: Path, truth: list[dict[str, Any]], tmp_path: Path) -> None:
     proposed = run(shared_data, tmp_path / "films")
     scores = [score(proposed_clips(proposed, number), truth[number]) for number in range(2)]

@@ -140,6 +140,7 @@ def test_a_killed_command_goes_on_with_the_same_losses(folder, whole, tmp_path):
     same_runs(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_gradients_of_one(folder, tmp_path):
     """After one step Adam's first moment is (1 - beta1) times the gradient, and a checkpoint holds it."""
     states = []

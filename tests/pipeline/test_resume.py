@@ -58,6 +58,7 @@ def never_killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return tree(out)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(never_killed: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "demo"
     for stage, count in (("segment", 1), ("poses", 1), ("poses", 3), ("export", 1)):
