@@ -8,9 +8,11 @@ DEMO ?= demo
 # PyTorch is installed first and alone, so that whatever comes after finds it there and pulls no other build. `TORCH=torch`
 # takes the newest instead (on Linux a build for CUDA, several GB).
 TORCH ?= torch==2.13.0
+# What `make test` leaves to targets of their own.
+DEFAULT := not slow and not install and not faults and not hostile
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: env demo demo-model test test-slow test-mmpose test-wheel test-oldest test-newest test-processors lint benchmark \
+.PHONY: env demo demo-model test test-slow test-faults test-mmpose test-wheel test-oldest test-newest test-processors lint benchmark \
 	dist check-version audit docs clean help
 
 help:
@@ -18,6 +20,7 @@ help:
 	@echo "make demo-model  train a small model on the demo's dances, let it make music, and score it"
 	@echo "make test        the default test run"
 	@echo "make test-slow   tests that take minutes"
+	@echo "make test-faults kills and disk failures at every change of a file"
 	@echo "make test-mmpose what wants mmpose or transformers, in an environment of its own"
 	@echo "make test-wheel  the wheel in a bare environment: each verb's shortest real job"
 	@echo "make test-oldest a core of the tests with the lowest versions that pyproject.toml admits"
@@ -54,7 +57,11 @@ demo-model: env
 	$(BIN)/python tools/score_demo_model.py demo_music demo_dances --split all --json demo_music/score.json
 
 test: env
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not install"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(DEFAULT)"
+
+# Kills and disk failures at every change of a file, and a hundred random kills.
+test-faults: env
+	$(BIN)/python -m pytest -n 2 -s -m faults
 
 test-slow: env
 	$(BIN)/python -m pytest -m slow
@@ -75,7 +82,7 @@ test-oldest:
 	.venv-oldest/bin/python $(PIP) -c .venv-oldest/lowest.txt -e ".[model,test]"
 	.venv-oldest/bin/tiktok-dm models fetch
 	.venv-oldest/bin/python -c "from tiktok_dm.pipeline.music import warm_up; warm_up()"
-	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not install" $(CORE)
+	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile -m "$(DEFAULT)" $(CORE)
 
 test-newest:
 	rm -rf .venv-newest && $(PYTHON) -m venv .venv-newest
@@ -83,7 +90,7 @@ test-newest:
 	.venv-newest/bin/python $(PIP) --upgrade --upgrade-strategy eager "$(TORCH)" -e ".[model,test]"
 	.venv-newest/bin/tiktok-dm models fetch
 	.venv-newest/bin/python -c "from tiktok_dm.pipeline.music import warm_up; warm_up()"
-	.venv-newest/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not install" $(CORE)
+	.venv-newest/bin/python -m pytest -n 2 --dist loadfile -m "$(DEFAULT)" $(CORE)
 
 test-wheel: env
 	$(BIN)/python -m pytest -s -m install tests/release
@@ -101,7 +108,7 @@ comma := ,
 
 test-processors: env
 	@failed=0; $(foreach processor,$(PROCESSORS),echo "As $(processor)"; env $(subst $(comma), ,$(processor)) \
-		$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not slow and not install" $(NUMERIC) || failed=1;) \
+		$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "$(DEFAULT)" $(NUMERIC) || failed=1;) \
 		exit $$failed
 
 # MMPose is installed without its dependency list, which no longer resolves: in an environment of its own that borrows the

@@ -27,6 +27,7 @@ from tiktok_dm.pipeline.acquire import StopAsking
 from tiktok_dm.pipeline.plan import parse_only
 from tiktok_dm.pipeline.remove import remove
 from tiktok_dm.pipeline.run import build, plan_build
+from tiktok_dm.runtime.publish import locked
 
 
 @pytest.fixture(scope="module")
@@ -348,11 +349,13 @@ def test_bad_annotations_stop_before_anything_is_written(root: Path) -> None:
 
 
 def test_two_builds_of_one_folder_do_not_mix(root: Path) -> None:
-    from filelock import FileLock
-
-    (root / "out.work").mkdir()
-    with FileLock(root / "out.work" / ".lock"), pytest.raises(UserError, match="another build is at work"):
-        build(options(root))
+    with locked(root / "out"):
+        before = sorted(path.name for path in root.iterdir())
+        with pytest.raises(UserError, match="another program is writing"):
+            build(options(root))
+        with pytest.raises(UserError, match="another program is writing"):
+            remove(root / "out", "clip", 1, "asked")
+        assert sorted(path.name for path in root.iterdir()) == before
 
 
 def test_annotations_without_times_say_what_to_do(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tiktok_dm.dataset.export import export, file_table, pad_dancers
 from tiktok_dm.dataset.rows import ClipItem
 from tiktok_dm.errors import DiskFull
 from tiktok_dm.reading import features, open_dataset
+from tiktok_dm.runtime import publish
 
 
 @pytest.fixture(scope="module")
@@ -290,8 +291,8 @@ class Killed(BaseException):
     """Stands for a killed process: nothing catches it."""
 
 
-@pytest.mark.parametrize("step", ["shards", "report", "rename", "manifest"])
-def test_a_stopped_export_never_passes_for_a_whole_one(
+@pytest.mark.parametrize("step", ["shards", "report", "manifest", "sync", "exchange", "rename", "second rename"])
+def test_a_stopped_export_leaves_the_earlier_dataset(
     items: list[ClipItem], out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     place = tmp_path / "tiny"
@@ -308,19 +309,26 @@ def test_a_stopped_export_never_passes_for_a_whole_one(
             import tiktok_dm.dataset.report
 
             patch.setattr(tiktok_dm.dataset.report, "report", stop)
-        elif step == "rename":
-            patch.setattr(os, "rename", stop)
+        elif step == "sync":
+            patch.setattr(publish, "sync_tree", stop)
+        elif step == "exchange":
+            patch.setattr(publish, "_exchange", stop)
+        elif step in ("rename", "second rename"):  # where a file system can't exchange two folders
+            left = iter(["done"] if step == "second rename" else [])
+            rename = os.rename
+            patch.setattr(publish, "_exchange", lambda *paths: False)
+            patch.setattr(os, "rename", lambda *paths: rename(*paths) if next(left, None) else stop())
         else:
             patch.setattr(module, "write_manifest", stop)
         with pytest.raises(Killed):
             export(items, place, META)
-    if (place / "manifest.json").exists():
-        assert step in ("shards", "report"), "nothing was moved yet"
-        assert file_table(place) == old, "the earlier dataset is untouched"
+    publish.recover(place)
+    assert file_table(place) == old, "the earlier dataset is untouched"
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
     export(items, place, META)
     assert file_table(place) == file_table(out)
     assert (place / "manifest.json").read_bytes() == (out / "manifest.json").read_bytes()
-    assert not (place / ".export").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
 def test_a_full_disk_leaves_the_earlier_dataset(
@@ -337,7 +345,7 @@ def test_a_full_disk_leaves_the_earlier_dataset(
     with pytest.raises(DiskFull, match="no room left to write data"):
         export(items, place, META)
     assert file_table(place) == old
-    assert not (place / ".export").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,7 @@ def _show_built(done: BuildResult, as_json: bool) -> None:
                 "clips": done.counts,
                 "unchanged": done.unchanged,
                 "not_built": done.failed,
+                "kept": {str(clip_id): reason for clip_id, reason in done.kept.items()},
             }
         )
     else:
@@ -239,8 +240,14 @@ def _show_built(done: BuildResult, as_json: bool) -> None:
         print(
             f"{done.out}: {ok} of {done.planned} clips"
             + (f" ({others})" if others else "")
-            + (", nothing had to be done" if done.unchanged else "")
+            + (", nothing was changed" if done.unchanged and done.kept else "")
+            + (", nothing had to be done" if done.unchanged and not done.kept else "")
             + f"; report: {done.out / 'report.html'}"
+        )
+    if done.kept and not as_json:
+        clip_id, reason = next(iter(done.kept.items()))
+        complain(
+            f"{len(done.kept)} clips could not be made again and stay as they were published (clip {clip_id}: {reason})"
         )
     if done.counts.get("failed") and not as_json:
         complain(

@@ -2,8 +2,8 @@
 
 The Parquet files carry the `datasets` features in their schema and the media bytes in their rows, so the folder opens
 without a script, streamed or not, and can be pushed to a hub as it is. Rows are written as they are made: memory does
-not grow with the number of clips. Everything is written beside its place and moved into it at the end, the data folder
-in one rename and `manifest.json` last, so that a dataset with a manifest is whole. Not for checking one: `verify`.
+not grow with the number of clips. A dataset is published as a whole, in one step (`tiktok_dm.runtime.publish`): readers
+see the old version or the new one. Not for checking one: `verify`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,8 @@ import numpy as np
 from tiktok_dm import schema
 from tiktok_dm.dataset.rows import ClipItem, DatasetMeta, ShardWriter, SplitInfo
 from tiktok_dm.errors import is_no_room
-from tiktok_dm.files import no_room, sha256_file, write_atomic
+from tiktok_dm.files import no_room, sha256_file
+from tiktok_dm.runtime.publish import link_tree, new_version, recover
 from tiktok_dm.runtime.store import canonical_json
 
 VERSION = 2  # of what this module writes; a change makes every dataset be written again
@@ -30,7 +29,7 @@ MANIFEST = "manifest.json"
 CARD = "README.md"
 REPORT = "report.html"
 DATA = "data"
-STAGING = ".export"  # beside the files it becomes, so that moving is a rename
+PLAN, LOCK, LEDGER, TOMBSTONES = "plan.jsonl", "lock.json", "ledger.jsonl", "tombstones.jsonl"
 
 
 def export(
@@ -38,15 +37,17 @@ def export(
     out: Path,
     meta: DatasetMeta,
     *,
+    files: Mapping[str, str] | None = None,
     max_shard_mb: float = 400,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Write the dataset of `items` into `out`, in place of an earlier one there.
+    """Publish the dataset of `items` as `out`, in place of an earlier one there, in one step.
 
-    Files in `out` that this function does not write (plan, lock, ledger) stay, and are listed in the manifest. The same
-    items and meta give the same bytes. If `out` already holds the dataset of these items, only the manifest is renewed.
+    Whatever else `out` holds stays, and is listed in the manifest. The same items, meta and files give the same bytes.
+    If `out` already holds the rows of these items, they are not written again; if nothing is new, nothing is touched.
 
     Args:
+        files: text of further files of the dataset by name (plan, lock, ledger, tombstones).
         max_shard_mb: no Parquet file grows beyond this many MB of columns in memory, except by a single row.
         force: write everything even if it is there already.
 
@@ -63,18 +64,29 @@ def export(
     if len({item.clip_id for item in items}) != len(items):
         raise ValueError("two items have the same clip_id")
     key = export_key(items, meta, max_shard_mb)
+    head = {"export": key, "name": meta.name, "counts": _counts(items)}
+    texts = dict(files or {})
+    recover(out)
     unchanged = not force and _holds(out, key)
     try:
-        if not unchanged:
-            _write(items, out, meta, key, max_shard_mb)
-        manifest = write_manifest(out, {"export": key, "name": meta.name, "counts": _counts(items)}, meta)
+        manifest = _manifest(out, head, meta) if unchanged and _has(out, texts) else None
+        if manifest is None or _json(manifest) != _text(out / MANIFEST):
+            with new_version(out, {DATA, CARD, REPORT, MANIFEST, *texts}) as folder:
+                for name, text in texts.items():
+                    (folder / name).write_text(text, encoding="utf-8")
+                if unchanged:
+                    for name in (DATA, CARD, REPORT):
+                        link_tree(out / name, folder / name)
+                else:
+                    _write(items, folder, meta, max_shard_mb)
+                manifest = write_manifest(folder, head, meta)
     except OSError as error:
         if is_no_room(error):
             raise no_room(out / DATA) from error
         raise
-    files = manifest["files"]
-    size = sum(entry["bytes"] for entry in files.values())
-    return {"name": meta.name, **manifest["counts"], "bytes": size, "files": len(files), "unchanged": unchanged}
+    listed = manifest["files"]
+    size = sum(entry["bytes"] for entry in listed.values())
+    return {"name": meta.name, **manifest["counts"], "bytes": size, "files": len(listed), "unchanged": unchanged}
 
 
 def export_key(items: Iterable[ClipItem], meta: DatasetMeta, max_shard_mb: float) -> str:
@@ -104,17 +116,40 @@ def write_manifest(out: Path, head: Mapping[str, Any], meta: DatasetMeta) -> dic
 
     Names that start with a point are none of the dataset's and are left out.
     """
-    manifest = {
+    manifest = _manifest(out, head, meta)
+    (out / MANIFEST).write_text(_json(manifest), encoding="utf-8")
+    return manifest
+
+
+def _manifest(out: Path, head: Mapping[str, Any], meta: DatasetMeta) -> dict[str, Any]:
+    return {
         "format": VERSION,
         **head,
         "tools": dict(meta.tools),
         "parameters": _plain(meta.parameters),
         "files": file_table(out),
     }
-    text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    if not (out / MANIFEST).is_file() or (out / MANIFEST).read_text(encoding="utf-8") != text:
-        write_atomic(out / MANIFEST, text)
-    return manifest
+
+
+def _json(manifest: Mapping[str, Any]) -> str:
+    return json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def _has(out: Path, texts: Mapping[str, str]) -> bool:
+    return all(_text(out / name) == text for name, text in texts.items())
+
+
+def read_tombstones(out: Path) -> list[dict[str, Any]]:
+    """What was taken out of the dataset in `out` on request: kind (compilation, clip or song), id, reason."""
+    text = _text(out / TOMBSTONES) or ""
+    return [json.loads(line) for line in text.splitlines() if line]
 
 
 def file_table(out: Path) -> dict[str, dict[str, Any]]:
@@ -157,27 +192,14 @@ def _ours(name: str) -> bool:
     return name in (CARD, REPORT) or name.startswith(DATA + "/")
 
 
-def _write(items: Sequence[ClipItem], out: Path, meta: DatasetMeta, key: str, max_shard_mb: float) -> None:
+def _write(items: Sequence[ClipItem], folder: Path, meta: DatasetMeta, max_shard_mb: float) -> None:
+    """The rows, the card and the report, into an empty folder."""
     from tiktok_dm.dataset.card import card
     from tiktok_dm.dataset.report import report
 
-    staging = out / STAGING
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
-        splits = write_shards(items, staging / DATA, max_shard_mb=max_shard_mb)
-        (staging / CARD).write_text(card(items, meta, splits), encoding="utf-8")
-        (staging / REPORT).write_text(report(items, meta), encoding="utf-8")
-        # From here to the new manifest the folder has none, and so does not pass for a whole dataset.
-        (out / MANIFEST).unlink(missing_ok=True)
-        (out / CARD).unlink(missing_ok=True)
-        if (out / DATA).exists():
-            os.rename(out / DATA, staging / "replaced")
-        os.rename(staging / DATA, out / DATA)
-        for name in (REPORT, CARD):
-            os.replace(staging / name, out / name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    splits = write_shards(items, folder / DATA, max_shard_mb=max_shard_mb)
+    (folder / CARD).write_text(card(items, meta, splits), encoding="utf-8")
+    (folder / REPORT).write_text(report(items, meta), encoding="utf-8")
 
 
 def _counts(items: Sequence[ClipItem]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ that is for another build. Not for the numbers of a dataset: those are `stats`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import Counter, defaultdict
@@ -18,7 +19,18 @@ import numpy as np
 
 from tiktok_dm import schema
 from tiktok_dm.dataset.checks import clip_problems, digest
-from tiktok_dm.dataset.export import CARD, DATA, MANIFEST, dataset_files
+from tiktok_dm.dataset.export import (
+    CARD,
+    DATA,
+    LEDGER,
+    LOCK,
+    MANIFEST,
+    PLAN,
+    REPORT,
+    TOMBSTONES,
+    dataset_files,
+    read_tombstones,
+)
 from tiktok_dm.dataset.rows import array_values
 from tiktok_dm.errors import UserError
 from tiktok_dm.files import sha256_file
@@ -118,6 +130,7 @@ def verify(
     findings = list(_file_findings(out))
     tables = {config: _tables(out, config, findings) for config in schema.DATASET_COLUMNS}
     findings += _card_findings(out, tables)
+    findings += tombstone_findings(out)
     # Sets of segments alone have nothing to hold them against; AIST++'s are not cut from the poses of its clips.
     seen = _Seen(
         cut_from_clips=(out / DATA / "clips").is_dir() and not any(s.motion_of_smpl for s in tables["segments"])
@@ -264,6 +277,66 @@ def _card_findings(out: Path, tables: Mapping[str, list[_Shard]]) -> Iterator[Fi
         says, holds = told.get((config, split), 0), rows[config, split]
         if says != holds:
             yield Finding(CARD, f"says {says} rows of {config} in {split}, the files hold {holds}")
+
+
+def tombstone_findings(out: Path) -> list[Finding]:
+    """Where something is still found that was taken out on request: rows, plan, lock, ledger, report.
+
+    Raises:
+        UserError: the tombstones can't be read.
+    """
+    try:
+        gone = {(str(t["kind"]), int(t["id"])) for t in read_tombstones(out)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{out / TOMBSTONES} cannot be read ({error}): bring back the file as it was") from error
+    if not gone:
+        return []
+
+    def of(clip_id: Any, compilation_id: Any, song_id: Any) -> bool:
+        return not gone.isdisjoint({("clip", clip_id), ("compilation", compilation_id), ("song", song_id)})
+
+    found: list[Finding] = []
+    removed = {number for kind, number in gone if kind == "clip"}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        for line in (out / PLAN).read_text(encoding="utf-8").splitlines()[1:]:
+            row = json.loads(line)
+            if row["item"].startswith("clip:") and of(
+                int(row["item"].split(":")[1]), row["compilation_id"], row["song_id"]
+            ):
+                removed.add(int(row["item"].split(":")[1]))
+                if not row["excluded"]:
+                    found.append(Finding(PLAN, f"still plans {row['item']}, which was taken out on request"))
+    import pyarrow
+    import pyarrow.parquet
+
+    for path in sorted((out / DATA).glob("*/*.parquet")):
+        with contextlib.suppress(pyarrow.ArrowException, OSError, KeyError):
+            columns = ["clip_id", "compilation_id", "song_id"]
+            for row in pyarrow.parquet.read_table(path, columns=columns).to_pylist():
+                if row["clip_id"] in removed or of(*(row[name] for name in columns)):
+                    removed.add(row["clip_id"])
+                    name = path.relative_to(out).as_posix()
+                    found.append(Finding(name, f"still holds clip {row['clip_id']}, which was taken out on request"))
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        lock = json.loads((out / LOCK).read_text(encoding="utf-8"))
+        for key, entry in lock["clips"].items():
+            if int(key) in removed or of(int(key), entry["compilation_id"], entry["song_id"]):
+                found.append(Finding(LOCK, f"still holds clip {key}, which was taken out on request"))
+        for key in lock["sources"]:
+            if ("compilation", int(key)) in gone:
+                found.append(Finding(LOCK, f"still holds source {key}, which was taken out on request"))
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        for line in (out / LEDGER).read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            kind, _, number = entry["item"].partition(":")
+            if entry["status"] == "ok" and (kind, int(number)) in gone | {("clip", k) for k in removed}:
+                found.append(Finding(LEDGER, f"says that {entry['item']} is there, which was taken out on request"))
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        text = (out / REPORT).read_text(encoding="utf-8")
+        for clip_id in sorted(removed):
+            if f'id="clip-{clip_id}"' in text:
+                found.append(Finding(REPORT, f"still shows clip {clip_id}, which was taken out on request"))
+    return list(dict.fromkeys(found))
 
 
 def _rows(shard: _Shard, findings: list[Finding]) -> Iterator[dict[str, Any]]:

@@ -10,9 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from tiktok_dm.dataset.export import CARD, DATA, MANIFEST, file_table, write_man
 from tiktok_dm.dataset.rows import Columns, DatasetMeta, ShardWriter
 from tiktok_dm.errors import UserError, is_no_room
 from tiktok_dm.files import no_room, sha256_file
+from tiktok_dm.runtime.publish import locked, new_version
 
 CONFIG = "segments"
 REPORT = "import.json"  # what was found in other people's files
@@ -40,7 +38,7 @@ Progress = Callable[[int, int, str], None]
 def write_segment_set(
     out: Path, key: str, write: Callable[[Path], None], *, replaces: str | None = None
 ) -> dict[str, Any]:
-    """Fill a folder beside `out` by `write(folder)`, then rename it into place.
+    """Publish as `out`, in one step, a folder that `write(folder)` fills.
 
     Args:
         out: a new or empty folder, or one with the set of the same key, which is left as it is.
@@ -55,40 +53,26 @@ def write_segment_set(
         UserError: `out` holds something else, or cannot be written; what is in it is untouched.
         DiskFull: it did not fit; what was in `out` is untouched.
     """
-    if (found := held(out, key)) is not None:
-        return {**found, "unchanged": True}
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (replaces and _is_whole(out, replaces)):
-        raise UserError(f"{out} is there already and holds something else: choose another folder, or remove it first")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    with locked(out):
+        if (found := held(out, key)) is not None:
+            return {**found, "unchanged": True}
+        if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (replaces and _is_whole(out, replaces)):
+            raise UserError(
+                f"{out} is there already and holds something else: choose another folder, or remove it first"
+            )
         try:
-            (beside / "new").mkdir()
-            write(beside / "new")
-            _put(beside, out)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-    except OSError as error:
-        if is_no_room(error):
-            raise no_room(out / DATA) from error
-        where = f" ({error.filename})" if error.filename else ""
-        raise UserError(f"{out} cannot be written: {error.strerror or error}{where}: choose another folder") from error
-    found = held(out, key)
-    assert found is not None
-    return {**found, "unchanged": False}
-
-
-def _put(beside: Path, out: Path) -> None:
-    """Make `beside/new` be `out`; an earlier `out` comes back if that fails."""
-    if not out.exists():
-        os.rename(beside / "new", out)
-        return
-    os.rename(out, beside / "old")
-    try:
-        os.rename(beside / "new", out)
-    except BaseException:
-        os.rename(beside / "old", out)
-        raise
+            with new_version(out, {path.name for path in out.iterdir()} if out.is_dir() else ()) as folder:
+                write(folder)
+        except OSError as error:
+            if is_no_room(error):
+                raise no_room(out / DATA) from error
+            where = f" ({error.filename})" if error.filename else ""
+            raise UserError(
+                f"{out} cannot be written: {error.strerror or error}{where}: choose another folder"
+            ) from error
+        found = held(out, key)
+        assert found is not None
+        return {**found, "unchanged": False}
 
 
 def held(out: Path, key: str) -> dict[str, Any] | None:

@@ -11,15 +11,17 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiktok_dm import __version__
+from tiktok_dm.dataset.export import LEDGER, LOCK, MANIFEST, PLAN, TOMBSTONES
 from tiktok_dm.dataset.rows import ClipItem, DatasetMeta
+from tiktok_dm.errors import UserError
 from tiktok_dm.files import write_atomic
-from tiktok_dm.runtime.store import Store, canonical_json
+from tiktok_dm.runtime.store import Entry, Store, canonical_json
 
 if TYPE_CHECKING:
     from tiktok_dm.annotations.tables import Annotations
@@ -135,6 +137,92 @@ def lock_table(
             for item in items
         },
     }
+
+
+def read_published(out: Path) -> dict[str, Any] | None:
+    """The lock of the finished dataset in `out`; None where there is none."""
+    try:
+        lock = json.loads((out / LOCK).read_text(encoding="utf-8")) if (out / MANIFEST).is_file() else None
+        return lock if lock is not None and lock["clips"] and lock["sources"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def keep_published(plan: Plan, outcome: Outcome, published: Mapping[str, Any]) -> dict[int, str]:
+    """Published clips that this run could not make again though plan and annotations still want them, with the reason.
+
+    What is published stays published unless the annotations or the user say otherwise: a clip is kept where its source
+    is missing or damaged, or a stage failed, and its times are what they were. Where the source is another file than
+    the published one, all published clips of it stay, so that no compilation is half of one file and half of another.
+    The ledger says of a kept clip that it is there, and why it is the published one.
+
+    Raises:
+        UserError: clips would have to be kept that were made with other parameters.
+    """
+    wanted = {clip.clip_id: clip for clip in plan.buildable}
+    same: dict[int, Mapping[str, Any]] = {}
+    for key, found in published["clips"].items():
+        clip = wanted.get(int(key))
+        if clip is not None and (clip.compilation_id, clip.start_s, clip.end_s) == (
+            found["compilation_id"],
+            found["annotated_start_s"],
+            found["annotated_end_s"],
+        ):
+            same[clip.clip_id] = found
+
+    def other_source(compilation_id: int) -> bool:
+        now = outcome.sources.get(compilation_id)
+        return now is not None and now["sha256"] != published["sources"][str(compilation_id)]["sha256"]
+
+    reasons: dict[int, str] = {}
+    for clip_id, found in same.items():
+        entry = outcome.ledger.get(wanted[clip_id].item)
+        if entry is None or entry.status == "ok":
+            continue
+        if entry.status in ("failed", "gone") or other_source(found["compilation_id"]):
+            reasons[clip_id] = entry.reason
+    kept = dict(reasons)
+    for clip_id, found in same.items():
+        others = [k for k in reasons if same[k]["compilation_id"] == found["compilation_id"]]
+        if others and other_source(found["compilation_id"]):
+            kept.setdefault(
+                clip_id, f"clip {others[0]} of the same compilation could not be made: {reasons[others[0]]}"
+            )
+    if kept and published["parameters"] != json.loads(canonical_json(plan.parameters.published())):
+        some = next(iter(kept))
+        raise UserError(
+            f"{len(kept)} published clips can't be made again with these parameters (clip {some}: {kept[some]}). "
+            "Nothing was changed: bring their sources back, build with the parameters that the dataset has, or build "
+            "into another folder."
+        )
+    for clip_id, reason in kept.items():
+        outcome.ledger.set(Entry(wanted[clip_id].item, "export", "ok", f"kept as published: {reason}"))
+    return dict(sorted(kept.items()))
+
+
+def keep_in_lock(lock: dict[str, Any], published: Mapping[str, Any], plan: Plan, kept: Iterable[int]) -> None:
+    """Put what was published of the clips `kept` into a new lock; song and split are those of the annotations today."""
+    wanted = {clip.clip_id: clip for clip in plan.buildable}
+    for clip_id in kept:
+        clip, found = wanted[clip_id], dict(published["clips"][str(clip_id)])
+        found |= {"song_id": clip.song_id, "split": clip.split, "n_dancers_annotated": clip.n_dancers}
+        lock["clips"][str(clip_id)] = found
+        key = str(clip.compilation_id)
+        lock["sources"][key] = published["sources"][key]
+    lock["clips"] = dict(sorted(lock["clips"].items(), key=lambda pair: int(pair[0])))
+    lock["pose_accuracy"] = lock["pose_accuracy"] or published.get("pose_accuracy")
+
+
+def dataset_texts(
+    plan_lines: str, lock: Mapping[str, Any], ledger: Ledger, tombstones: list[dict[str, Any]]
+) -> dict[str, str]:
+    """Plan, lock, ledger and tombstones as the files that a dataset has beside its rows."""
+    texts = {
+        PLAN: plan_lines,
+        LOCK: json.dumps(lock, indent=1, sort_keys=True, ensure_ascii=False) + "\n",
+        LEDGER: ledger.text(),
+    }
+    return texts | ({TOMBSTONES: "".join(canonical_json(t) + "\n" for t in tombstones)} if tombstones else {})
 
 
 def dataset_meta(

@@ -8,26 +8,24 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from tiktok_dm import __version__
+from tiktok_dm.dataset.export import LEDGER, PLAN, read_tombstones
 from tiktok_dm.errors import UserError
 from tiktok_dm.files import write_atomic
 from tiktok_dm.pipeline.acquire import AcquireParams
 from tiktok_dm.pipeline.plan import Parameters, Plan, make_plan, parse_only
 from tiktok_dm.runtime.progress import BuildProgress
+from tiktok_dm.runtime.publish import locked, scratch
 from tiktok_dm.runtime.store import Store, canonical_json
 from tiktok_dm.synthetic import DemoParams
 from tiktok_dm.visual.base import VisualSource
 
-PLAN, LOCK, LEDGER, TOMBSTONES = "plan.jsonl", "lock.json", "ledger.jsonl", "tombstones.jsonl"
 _FINISHED = "finished.json"
 
 
@@ -80,7 +78,8 @@ class BuildResult:
 
     Args:
         counts: clips by status, against the plan.
-        unchanged: nothing had to be done.
+        unchanged: nothing of the dataset had to be changed, or could be made better.
+        kept: clips that could not be made again and stay as they were published, with the reason.
     """
 
     out: Path
@@ -88,6 +87,7 @@ class BuildResult:
     counts: dict[str, int]
     failed: list[dict[str, Any]]
     unchanged: bool = False
+    kept: dict[int, str] = field(default_factory=dict)
 
 
 def plan_build(options: BuildOptions) -> Plan:
@@ -120,14 +120,12 @@ def build(options: BuildOptions) -> BuildResult:
         >>> result.counts["ok"]
         2
     """
-    _check_out(options.out)
     parse_only(options.only)  # a slip in it should not cost the rendering of a demo first
-    request = _request_key(options)
-    done = _finished(options, request)
-    if done is not None:
-        return done
-    with _locked(options):
-        return _build(options, request)
+    with _writing(options):
+        _check_out(options.out)
+        request = _request_key(options)
+        done = _finished(options, request)
+        return _build(options, request) if done is None else done
 
 
 def _build(options: BuildOptions, request: str) -> BuildResult:
@@ -176,12 +174,24 @@ def _run(
     request: str,
 ) -> BuildResult:
     from tiktok_dm.dataset.export import export
-    from tiktok_dm.pipeline.lock import clip_items, dataset_meta, lock_table, restorer
+    from tiktok_dm.pipeline.lock import (
+        clip_items,
+        dataset_meta,
+        dataset_texts,
+        items_from_dataset,
+        keep_in_lock,
+        keep_published,
+        lock_table,
+        read_published,
+        restorer,
+    )
     from tiktok_dm.pipeline.scheduler import Scheduler
 
-    options.out.mkdir(parents=True, exist_ok=True)
     (options.work / _FINISHED).unlink(missing_ok=True)
-    write_atomic(options.out / PLAN, plan.lines())
+    published = read_published(options.out)
+    if published is None:  # a first build shows from its start what it is about; a finished dataset is left alone
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_atomic(options.out / PLAN, plan.lines())
     scheduler = Scheduler(
         plan,
         store,
@@ -195,27 +205,38 @@ def _run(
     try:
         outcome = scheduler.run()
     finally:
-        scheduler.ledger.write(options.out / LEDGER)
+        if published is None:
+            scheduler.ledger.write(options.out / LEDGER)
     ledger = outcome.ledger
-    counts = dict(ledger.counts("clip"))
-    failed = [asdict(entry) for entry in ledger.entries if entry.status in ("failed", "gone")]
     items = clip_items(plan, outcome, store)
-    if not items:
+    kept = {} if published is None else keep_published(plan, outcome, published)
+    items = [item for item in items if item.clip_id not in kept]
+    failed = [asdict(entry) for entry in ledger.entries if entry.status in ("failed", "gone")]
+    if not items and not kept:
         bad = [entry for entry in ledger.entries if entry.status != "ok"]
         reasons = "\n".join(f"  {entry.item}: {entry.status}, {entry.reason}" for entry in bad[:10])
         raise UserError(f"no clip of {plan.name} came through, so nothing was exported:\n{reasons}")
-    annotations = _annotations(options)
-    lock = lock_table(plan, outcome, annotations, truth, items)
-    write_atomic(options.out / LOCK, json.dumps(lock, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    progress.say(f"export: {len(items)} clips")
-    export(items, options.out, dataset_meta(lock, plan.lines(), ledger, read_tombstones(options.out)))
-    if not counts.get("failed"):
+    counts = dict(ledger.counts("clip"))
+    lock = lock_table(plan, outcome, _annotations(options), truth, items)
+    tombstones = read_tombstones(options.out)
+    if published is not None and kept:
+        keep_in_lock(lock, published, plan, kept)
+        if all(lock[part] == published[part] for part in ("clips", "dataset", "songs")):
+            return BuildResult(options.out, len(plan.clips), counts, failed, unchanged=True, kept=kept)
+    progress.say(f"export: {len(items) + len(kept)} clips")
+    meta = dataset_meta(lock, plan.lines(), ledger, tombstones)
+    with scratch(options.out) as folder:
+        if published is not None and kept:
+            of_kept = {**lock, "clips": {str(clip_id): lock["clips"][str(clip_id)] for clip_id in kept}}
+            items += items_from_dataset(options.out, of_kept, folder)
+        export(items, options.out, meta, files=dataset_texts(plan.lines(), lock, ledger, tombstones))
+    if not counts.get("failed") and not kept:
         if not options.keep_work:
             for item in items:
                 item.video.unlink(missing_ok=True)
                 item.audio.unlink(missing_ok=True)
         _note_finished(options, request, len(plan.clips), counts, failed)
-    return BuildResult(options.out, len(plan.clips), counts, failed)
+    return BuildResult(options.out, len(plan.clips), counts, failed, kept=kept)
 
 
 def _plan(options: BuildOptions) -> Plan:
@@ -234,14 +255,6 @@ def _annotations(options: BuildOptions) -> Any:
     if options.annotations is None:
         raise UserError("no annotations given: name a folder with clips.csv, or use --demo")
     return read_annotations(options.annotations, options.splits)
-
-
-def read_tombstones(out: Path) -> list[dict[str, Any]]:
-    """What was taken out of the dataset in `out` on request: kind, id, reason."""
-    path = out / TOMBSTONES
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
 def _check_out(out: Path) -> None:
@@ -266,25 +279,19 @@ def _check_owner(out: Path, plan: Plan) -> None:
 
 
 @contextmanager
-def _locked(options: BuildOptions) -> Any:
+def _writing(options: BuildOptions) -> Iterator[None]:
+    """The lock of `out`, and its work folder; a build that is refused at once leaves no empty folders behind."""
     made = [folder for folder in (options.work, options.work.parent) if not folder.exists()]
     try:
-        options.work.mkdir(parents=True, exist_ok=True)
-        with FileLock(options.work / ".lock", timeout=0):
+        with locked(options.out):
+            options.work.mkdir(parents=True, exist_ok=True)
             yield
-    except Timeout:
-        raise UserError(
-            f"another build is at work in {options.work}: wait for it, or give --out another folder"
-        ) from None
-    except OSError as error:
-        if isinstance(error, PermissionError):
-            raise UserError(f"{error.filename} cannot be written: give --out a folder that you may write to") from error
-        raise
+    except PermissionError as error:
+        raise UserError(f"{error.filename} cannot be written: give --out a folder that you may write to") from error
     finally:
-        # A build that was refused before it did anything leaves no empty folders behind.
         for folder in made:
-            if folder.is_dir() and {p.name for p in folder.iterdir()} <= {".lock"}:
-                shutil.rmtree(folder, ignore_errors=True)
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _request_key(options: BuildOptions) -> str:

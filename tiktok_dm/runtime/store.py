@@ -207,9 +207,13 @@ class Ledger:
         """How many items of a kind (`clip`, `compilation`) have each status."""
         return Counter(entry.status for entry in self.entries if entry.item.startswith(kind + ":"))
 
-    def write(self, path: Path) -> None:
+    def text(self) -> str:
         """One JSON object a line."""
-        write_atomic(path, "".join(canonical_json(asdict(entry)) + "\n" for entry in self.entries))
+        return "".join(canonical_json(asdict(entry)) + "\n" for entry in self.entries)
+
+    def write(self, path: Path) -> None:
+        """`text` as a file."""
+        write_atomic(path, self.text())
 
     @classmethod
     def read(cls, path: Path) -> Ledger:
