@@ -32,6 +32,7 @@ import numpy as np
 
 from tiktok_dm.errors import MediaError, UserError
 from tiktok_dm.files import sha256_file
+from tiktok_dm.plugins import added, load
 from tiktok_dm.schema import SAMPLE_RATE, SEGMENT_S
 
 FFT = 2048
@@ -132,12 +133,13 @@ def read_sound(audio: Audio) -> np.ndarray:
     return np.pad(sound, (0, wanted - len(sound)))
 
 
-def measure(audio: Audio, embedder: Any = None) -> ClipFeatures:
+def measure(audio: Audio, embedder: Any = None, detector: Any = None) -> ClipFeatures:
     """Everything about one file. A file that cannot be used is told of in `problem`, not raised.
 
     Args:
         audio: see `Audio`.
         embedder: with `embed(audio, sample_rate) -> rows` (`tiktok_dm.benchmark.embedders.base`), or None.
+        detector: of beats, see `tiktok_dm.plugins`; None for this project's tracker.
     """
     try:
         sound = read_sound(audio)
@@ -154,13 +156,20 @@ def measure(audio: Audio, embedder: Any = None) -> ClipFeatures:
     with _threads().limit(limits=1):
         envelope, low = onset_envelopes(sound)
         peak = float(np.abs(sound).max())
-        whole = track(envelope, low, len(sound) / SAMPLE_RATE)
+        if detector is None:
+            whole = track(envelope, low, len(sound) / SAMPLE_RATE)
+            windows = tuple(_windows(envelope, low, len(sound), whole))
+        else:
+            length = round(SEGMENT_S * SAMPLE_RATE)
+            whole = _detected(detector, sound)
+            last = len(sound) + round(_WINDOW_SLACK_S * SAMPLE_RATE) - length
+            windows = tuple(_detected(detector, sound[k : k + length]) for k in range(0, last + 1, length))
         return ClipFeatures(
             samples=len(sound),
             peak_dbfs=20 * math.log10(peak) if peak > 0 else None,
             onsets_s={detector.name: detector.onsets(envelope) for detector in (D2M, LORIS)},
             whole=whole,
-            windows=tuple(_windows(envelope, low, len(sound), whole)),
+            windows=windows,
             rows=None if embedder is None else embedder.embed(sound, SAMPLE_RATE),
         )
 
@@ -214,6 +223,11 @@ def track(envelope: np.ndarray, low: np.ndarray, seconds: float) -> Pulse:
     return Pulse(beats[beats < seconds], bpm)
 
 
+def _detected(detector: Any, sound: np.ndarray) -> Pulse:
+    beats, bpm = detector(sound, SAMPLE_RATE)
+    return Pulse(np.asarray(beats, np.float64), None if bpm is None else float(bpm))
+
+
 def _windows(envelope: np.ndarray, low: np.ndarray, samples: int, whole: Pulse) -> Iterator[Pulse]:
     """The pulse of each two seconds, from their part of the envelopes; the last may lack a tenth of a second."""
     length = round(SEGMENT_S * SAMPLE_RATE)
@@ -247,7 +261,8 @@ class FeatureCache:
     def put(self, digest: str, embedder: str, features: ClipFeatures) -> None:
         """Keep them."""
         self._known[digest, embedder] = features
-        self._known.setdefault((digest, ""), features)
+        if " beats by " not in embedder:
+            self._known.setdefault((digest, ""), features)
 
 
 def checksum(audio: Audio) -> str:
@@ -268,6 +283,7 @@ def measure_all(
     workers: int = 1,
     embedder: str | None = None,
     weights: Path | None = None,
+    detector: str | None = None,
     cache: FeatureCache | None = None,
     progress: Callable[[int, int], None] | None = None,
     meanwhile: Callable[[], object] | None = None,
@@ -279,6 +295,7 @@ def measure_all(
         workers: processes; 1 works in this one.
         embedder: name of an embedder whose rows are wanted too.
         weights: the embedder's, where it needs any.
+        detector: name of a detector of beats that another package adds.
         cache: looked into first and filled.
         progress: called with (files done, files in all).
         meanwhile: called once while workers start, where there are any.
@@ -289,6 +306,8 @@ def measure_all(
     cache = cache if cache is not None else FeatureCache()
     made = _embedder(embedder, weights)
     label = f"{made.name} {made.version}" if made is not None else ""
+    label += f" beats by {detector}" if detector else ""
+    beats = _detector(detector)
     digests = [checksum(sound) for sound in sounds]
     wanted: dict[str, Audio] = {}
     for digest, sound in zip(digests, sounds, strict=True):
@@ -307,14 +326,17 @@ def measure_all(
 
     if workers <= 1 or len(todo) < 8:
         for entry in todo:
-            keep([entry], [measure(entry[1], made)])
+            keep([entry], [measure(entry[1], made, beats)])
     else:
         # Long files first would need their lengths; many small batches even out as well.
         size = max(1, min(16, len(todo) // (4 * workers)))
         batches = [todo[first : first + size] for first in range(0, len(todo), size)]
         try:
             with _pool(min(workers, len(batches))) as pool:
-                running = {pool.submit(_measure, [a for _, a in batch], embedder, weights): batch for batch in batches}
+                running = {
+                    pool.submit(_measure, [a for _, a in batch], embedder, weights, detector): batch
+                    for batch in batches
+                }
                 if meanwhile is not None:
                     meanwhile()
                 for future in as_completed(running):
@@ -329,9 +351,20 @@ def measure_all(
     return known  # type: ignore[return-value]
 
 
-def _measure(sounds: Sequence[Audio], embedder: str | None, weights: Path | None) -> list[ClipFeatures]:
-    made = _embedder(embedder, weights)
-    return [measure(sound, made) for sound in sounds]
+def _measure(
+    sounds: Sequence[Audio], embedder: str | None, weights: Path | None, detector: str | None
+) -> list[ClipFeatures]:
+    made, beats = _embedder(embedder, weights), _detector(detector)
+    return [measure(sound, made, beats) for sound in sounds]
+
+
+def _detector(name: str | None) -> Any:
+    if name is None:
+        return None
+    if name not in added("detectors"):
+        known = ", ".join(added("detectors")) or "none is installed"
+        raise UserError(f"there is no detector of beats called {name!r} ({known}): install a package that adds it")
+    return load("detectors", name)
 
 
 _MADE: dict[tuple[str, Path | None], Any] = {}

@@ -11,12 +11,12 @@ from __future__ import annotations
 import importlib
 import io
 from fractions import Fraction
-from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from tiktok_dm.errors import UserError
+from tiktok_dm.plugins import added, load
 
 GROUP = "tiktok_dm.codecs"
 DEFAULT = "aac:32"
@@ -56,16 +56,15 @@ def open_codec(spec: str) -> CodecRoundTrip | None:
         return AAC(_kilobits(argument or "32"))
     if "." in name:
         function, _, argument = argument.partition(":")
-        load: Any = _imported(name, function, spec)
+        make: Any = _imported(name, function, spec)
     else:
-        points = {point.name: point for point in entry_points(group=GROUP)}
-        if name not in points:
-            known = ", ".join(["none", "aac", *sorted(points)])
+        if name not in added("codecs"):
+            known = ", ".join(["none", "aac", *added("codecs")])
             raise UserError(
                 f"there is no codec {name!r}: choose one of {known}, or give package.module:function:ARGUMENT"
             )
-        load = points[name].load()
-    codec = load(argument) if argument else load()
+        make = load("codecs", name)
+    codec = make(argument) if argument else make()
     if not isinstance(codec, CodecRoundTrip):
         raise UserError(f"{spec} gives no codec: it should have a name and a licence, and take (audio, sample_rate)")
     return codec

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiktok_dm.benchmark import pairs
-from tiktok_dm.benchmark.clip_features import Audio, ClipFeatures, FeatureCache, Pulse, measure_all
+from tiktok_dm.benchmark.clip_features import Audio, ClipFeatures, FeatureCache, Pulse, measure_all, read_sound
 from tiktok_dm.benchmark.evaluation import Evaluation, breakdown_groups
 from tiktok_dm.benchmark.metrics import alignment, intervals, published_beats, tracked_beats
-from tiktok_dm.benchmark.metrics.definitions import BESIDE, METRICS, REFERENCE, SHUFFLED
+from tiktok_dm.benchmark.metrics.definitions import BESIDE, METRICS, REFERENCE, SHUFFLED, clip_metrics
 from tiktok_dm.benchmark.metrics.intervals import Score
 from tiktok_dm.benchmark.pairs import Finding
 from tiktok_dm.benchmark.reference import Item, Reference
@@ -50,6 +50,7 @@ class EvaluateOptions:
         workers: processes that measure files; the result does not depend on it.
         seed: of resampled songs, shuffled pairs and permutations.
         resamples: of songs, for the intervals.
+        detector: of beats, that another package adds (`plugins`), in the place of this project's tracker.
         embedder: whose rows the distribution metrics take; None leaves them out.
         weights: the embedder's, where it needs any.
         training: dataset whose train split the generated music is looked up in; None leaves memorisation out.
@@ -64,6 +65,7 @@ class EvaluateOptions:
     workers: int = 1
     seed: int = 0
     resamples: int = intervals.RESAMPLES
+    detector: str | None = None
     embedder: str | None = "log-mel"
     weights: Path | None = None
     training: Path | None = None
@@ -145,6 +147,7 @@ def _measured(
         workers=options.workers,
         embedder=options.embedder,
         weights=options.weights,
+        detector=options.detector,
         cache=cache,
         progress=progress,
         meanwhile=_load,
@@ -276,6 +279,13 @@ class _Scoring:
             )
         for name in rows[0]:
             self.table[name] = [row[name] for row in rows]
+        for added in clip_metrics():
+            scores = [
+                added.score(read_sound(item.audio), read_sound(self.sounds[item.id]), SAMPLE_RATE, item)
+                for item in self.items
+            ]
+            for metric in added.metrics:
+                self.table[metric.name] = [float(score[metric.name]) for score in scores]
 
     def _reference_pulse(self, k: int) -> tuple[np.ndarray, float | None]:
         """Beats and tempo of a reference: the dataset's where it says them, else tracked."""
@@ -362,7 +372,6 @@ class _Scoring:
         self.parameters["genre"] = described
 
     def _heard(self, *, generated: bool) -> list[Sound]:
-        from tiktok_dm.benchmark.clip_features import read_sound
         from tiktok_dm.benchmark.training_music import Sound
 
         return [

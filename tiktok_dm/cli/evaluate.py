@@ -70,6 +70,9 @@ def evaluate(
         str, typer.Option(help="Embedding of the distribution metrics: log-mel, vggish, panns, clap or none.")
     ] = "log-mel",
     weights: Annotated[Path | None, typer.Option(help="The embedder's weights, where it needs any.")] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="A detector of beats that an installed package adds, instead of the own tracker.")
+    ] = None,
     training: Annotated[
         Path | None, typer.Option(help="A dataset: look the music up in its train split.", metavar="DIR")
     ] = None,
@@ -100,6 +103,7 @@ def evaluate(
         workers=workers or cores(),
         seed=seed,
         resamples=resamples,
+        detector=detector,
         embedder=None if embedder == "none" else embedder,
         weights=weights,
         training=training,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
 from typing import Any
 
 from tiktok_dm.errors import UserError
+from tiktok_dm.plugins import added, load
 from tiktok_dm.pose.base import Estimator, Options
+from tiktok_dm.schema import nearest_name
 
 # Facts of a machine: they change no joint by more than rounding, and what they point to is identified by its checksum.
 _OF_THE_MACHINE = ("weights", "detector", "device", "batch", "models")
@@ -27,8 +28,8 @@ def parse_request(request: str) -> tuple[str, Options]:
     for part in rest.split(",") if rest else ():
         key, equals, value = (text.strip() for text in part.partition("="))
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"choose from: {', '.join(known)}."
+            near = nearest_name(key, known)
+            hint = f"did you mean '{near}'?" if near else f"choose from: {', '.join(known)}."
             raise UserError(f"A pose estimator has no option '{key}': {hint}")
         if key in chosen or not equals or not value:
             raise UserError(f"The pose estimator's option '{key}' needs one value: write {key}=VALUE, once.")
@@ -81,7 +82,8 @@ def _vitpose(options: Options = Options()) -> Estimator:
 
 ESTIMATORS: dict[str, Callable[..., Estimator]] = {"mediapipe": _mediapipe, "mmpose": _mmpose, "vitpose": _vitpose}
 """Name -> maker. A maker imports what it needs itself, so that asking for one estimator never loads another. It is
-called with `Options` where the request has any, and with nothing otherwise."""
+called with `Options` where the request has any, and with nothing otherwise. Other packages add theirs:
+see `plugins`."""
 
 _OF_NETWORKS = frozenset({"model", "weights", "detector", "flip", "half", "device", "batch"})
 _OPTIONS = {"mediapipe": frozenset({"models"}), "mmpose": _OF_NETWORKS, "vitpose": _OF_NETWORKS}
@@ -98,15 +100,19 @@ def get_estimator(name: str) -> Estimator:
         UserError: no such estimator (the nearest name is offered), no such option, or its models are not installed.
     """
     short, options = parse_request(name)
-    if short not in ESTIMATORS:
-        near = difflib.get_close_matches(short, ESTIMATORS, n=1, cutoff=0.4)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(sorted(ESTIMATORS))}."
+    known = {*ESTIMATORS, *added("estimators")}
+    if short not in known:
+        near = nearest_name(short, known)
+        hint = f"did you mean '{near}'?" if near else f"choose one of: {', '.join(sorted(known))}."
         raise UserError(f"There is no pose estimator called '{short}': {hint}")
+    make = ESTIMATORS.get(short) or load("estimators", short)
     if options == Options():
-        return ESTIMATORS[short]()
+        return make()
+    if short not in ESTIMATORS:
+        return make(options)
     taken = _OPTIONS.get(short, frozenset())
     unknown = [f.name for f in fields(Options) if getattr(options, f.name) != f.default and f.name not in taken]
     if unknown:
         may = f"it takes {', '.join(sorted(taken))}" if taken else f"ask for it as '{short}'"
         raise UserError(f"The pose estimator {short} has no option '{unknown[0]}': {may}.")
-    return ESTIMATORS[short](options)
+    return make(options)

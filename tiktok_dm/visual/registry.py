@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from tiktok_dm.errors import UserError
+from tiktok_dm.plugins import added, load
 from tiktok_dm.schema import nearest_name
 from tiktok_dm.visual.base import Extractor, VisualSource
 
@@ -13,7 +14,7 @@ def get_extractor(name: str, flow: str, size: int, source: VisualSource) -> Extr
     """The extractor of that name; one instance a process for the same weights.
 
     Args:
-        name: `i3d`, or the hub id of a video model (`MCG-NJU/videomae-base`).
+        name: `i3d`, what another package adds (`plugins`), or the hub id of a video model (`MCG-NJU/videomae-base`).
         flow: of `tiktok_dm.visual.flow.FLOWS`, for extractors that look at optical flow.
         size: px of the square that I3D looks at; hub models have their own.
         source: weights and device.
@@ -30,8 +31,10 @@ def _extractor(name: str, flow: str, size: int, source: VisualSource, state: str
         from tiktok_dm.visual.video_backbone import VideoBackbone
 
         return VideoBackbone(name, source)
+    if name in added("extractors"):
+        return load("extractors", name)(flow, size, source)
     if name != "i3d":
-        near = nearest_name(name, ["i3d"])
+        near = nearest_name(name, ["i3d", *added("extractors")])
         hint = f"did you mean '{near}'?" if near else "give i3d, or a video model's hub id such as facebook/NAME."
         raise UserError(f"There is no extractor of visual features called '{name}': {hint}")
     from tiktok_dm.visual.i3d import TwoStreamI3D

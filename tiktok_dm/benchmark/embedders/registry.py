@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tiktok_dm.benchmark.embedders.base import Embedder
 from tiktok_dm.errors import UserError
+from tiktok_dm.plugins import added, load
+from tiktok_dm.schema import nearest_name
 
 EMBEDDERS = ("log-mel", "vggish", "panns", "clap")
 
@@ -15,14 +17,19 @@ def get_embedder(name: str = "log-mel", weights: Path | None = None) -> Embedder
     """An embedder by its name.
 
     Args:
-        name: one of `EMBEDDERS`.
+        name: one of `EMBEDDERS`, or what another package adds (`plugins`).
         weights: file of its weights (`vggish`, `panns`) or folder of its model (`clap`); none for `log-mel`.
 
     Raises:
         UserError: no such embedder, weights missing or not of that model, or a package it needs is missing.
     """
     if name not in EMBEDDERS:
-        raise UserError(f"there is no embedder {name!r}: choose one of {', '.join(EMBEDDERS)}")
+        known = (*EMBEDDERS, *added("embedders"))
+        if name in known:
+            return load("embedders", name)(weights)
+        near = nearest_name(name, known)
+        hint = f"did you mean {near}?" if near else f"choose one of {', '.join(known)}"
+        raise UserError(f"there is no embedder {name!r}: {hint}")
     if name == "log-mel":
         if weights is not None:
             raise UserError("the log-mel embedder has no weights: leave them out, or choose vggish, panns or clap")

@@ -6,9 +6,15 @@ versions are not comparable.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from tiktok_dm.benchmark.metrics import intervals
+from tiktok_dm.errors import UserError
+from tiktok_dm.plugins import added, load
 
 METRICS_VERSION = "1.0"
 
@@ -35,6 +41,20 @@ class Metric:
     unit: str
     meaning: str
     source: str
+
+
+@dataclass(frozen=True)
+class ClipMetric:
+    """Numbers of each clip that another package adds (entry point group `tiktok_dm.metrics`).
+
+    Args:
+        metrics: what they are called and mean; each has one column, of its own name.
+        score: called with (reference, generated, sample rate, what is known of the clip: `reference.Item`), sounds
+            float32 (samples,); gives a number for each of `metrics`, nan where it has none.
+    """
+
+    metrics: tuple[Metric, ...]
+    score: Callable[[np.ndarray, np.ndarray, int, Any], Mapping[str, float]]
 
 
 _D2M = "onsets in one-second bins, detector wait=1, delta=0.2, pre_avg=1, post_avg=1, post_max=1"
@@ -198,3 +218,23 @@ SETS: dict[str, tuple[str, str, str]] = {
     "coverage": ("higher", "share of reference neighbourhoods with generated music", "Naeem et al., ICML 2020"),
 }
 """Metrics of whole sets of embeddings, with intervals from leaving songs out: better, meaning, source."""
+
+
+def clip_metrics() -> list[ClipMetric]:
+    """What other packages add; their metrics stand in `METRICS` like any other.
+
+    Raises:
+        UserError: one that cannot be imported, is no `ClipMetric`, or takes a name that there is.
+    """
+    return [_checked(name, load("metrics", name)) for name in added("metrics")]
+
+
+def _checked(name: str, found: Any) -> ClipMetric:
+    if not isinstance(found, ClipMetric) or any(metric.columns != (metric.name,) for metric in found.metrics):
+        raise UserError(
+            f"what is added to metrics as {name} is no ClipMetric with one column a metric: mend its package"
+        )
+    for metric in found.metrics:
+        if METRICS.setdefault(metric.name, metric) != metric:
+            raise UserError(f"{name} adds a metric {metric.name}, which there is already: it needs another name")
+    return found
