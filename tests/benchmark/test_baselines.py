@@ -294,7 +294,8 @@ def test_codecs_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         def load(self) -> type:
             return Halved
 
-    monkeypatch.setattr(codec_round_trip, "entry_points", lambda group: [Point()] if "codecs" in group else [])
+    monkeypatch.setattr(codec_round_trip, "added", lambda kind: {"d2m": Point()} if kind == "codecs" else {})
+    monkeypatch.setattr(codec_round_trip, "load", lambda kind, name: Point().load())
     assert open_codec("d2m:0.75").factor == 0.75  # type: ignore[union-attr]
     for spec, words in {
         "mp3": "choose one of none, aac, d2m",

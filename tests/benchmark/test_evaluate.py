@@ -209,7 +209,7 @@ def test_results_depend_on_the_seed_only(tmp_path: Path, dataset: Path, wrong: d
 def test_each_file_is_measured_once(monkeypatch: pytest.MonkeyPatch, sounds: dict[str, np.ndarray]) -> None:
     seen: list[int] = []
     measure = clip_features.measure
-    monkeypatch.setattr(clip_features, "measure", lambda audio, made=None: seen.append(1) or measure(audio, made))
+    monkeypatch.setattr(clip_features, "measure", lambda audio, *made: seen.append(1) or measure(audio, *made))
     cache = FeatureCache()
     given = list(sounds.values())[:2]
     first = measure_all([*given, given[0]], cache=cache)
