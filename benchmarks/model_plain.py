@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from d2m_model.acceleration import _LongConv1d, _LongWeightNormConv1d
 from d2m_model.codec.interface import straight_through
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.codec.spectral import LogMel
-from d2m_model.networks.convolution import Conv1d, ReflectionPad1d
-from d2m_model.networks.residual import ResidualBlock, WeightNormConv1d
+from d2m_model.networks.residual import WeightNormConv1d
 from d2m_model.training.losses import WEIGHTS
 from d2m_model.training.step import Batch
 
@@ -31,16 +31,10 @@ class _PlainWeightNorm(WeightNormConv1d):
         return functional.conv1d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
-class _PlainBlock(ResidualBlock):
-    def forward(self, x: Tensor) -> Tensor:
-        return self.shortcut(x) + self.block(x)
-
-
 _PLAIN: dict[type, type] = {
     WeightNormConv1d: _PlainWeightNorm,
-    ResidualBlock: _PlainBlock,
-    Conv1d: nn.Conv1d,
-    ReflectionPad1d: nn.ReflectionPad1d,
+    _LongWeightNormConv1d: _PlainWeightNorm,
+    _LongConv1d: nn.Conv1d,
 }
 
 

@@ -123,7 +123,7 @@ MODEL_LAYERS = [
     {"parity", "parity_pack"},
     {"sampling"},
     {"training"},
-    {"checkpoint"},
+    {"checkpoint", "acceleration"},
     {"networks"},
     {"model_folder"},
     {"codec"},

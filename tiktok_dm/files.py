@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import re
 from pathlib import Path
 
 from tiktok_dm.errors import DiskFull, is_no_room
@@ -40,6 +41,13 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         if is_no_room(error):
             raise no_room(path) from error
         raise
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Delete what `write_atomic` was writing in a folder when its process was killed. Only where nobody else writes."""
+    for path in folder.glob(".*.*.*"):
+        if re.fullmatch(r"\..+\.\d+\.\d+", path.name) and path.is_file():
+            path.unlink()
 
 
 def no_room(path: Path) -> DiskFull:

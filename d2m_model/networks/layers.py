@@ -14,7 +14,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from d2m_model.networks.convolution import Conv1d, ReflectionPad1d
 from d2m_model.networks.residual import LEAKY_SLOPE, ResidualBlock, WeightNormConv1d
 
 
@@ -70,14 +69,14 @@ def build(rows: Sequence[Row], in_channels: int, width: float = 1.0) -> nn.Seque
             out = row.channels if row.fixed else scaled(row.channels, width)
             if row.padding == "same":
                 total = row.kernel - row.stride
-                modules.append(ReflectionPad1d((total // 2, total - total // 2)))
+                modules.append(nn.ReflectionPad1d((total // 2, total - total // 2)))
                 padding = 0
             else:
                 padding = row.padding
-            modules.append(Conv1d(channels, out, row.kernel, row.stride, padding))
+            modules.append(nn.Conv1d(channels, out, row.kernel, row.stride, padding))
             channels = out
         elif isinstance(row, Reflect):
-            modules.append(ReflectionPad1d(row.size))
+            modules.append(nn.ReflectionPad1d(row.size))
         elif isinstance(row, Stack):
             modules.extend(ResidualBlock(channels, dilation) for dilation in row.dilations)
         else:

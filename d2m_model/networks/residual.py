@@ -15,8 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from d2m_model.networks.convolution import Conv1d, ReflectionPad1d, convolve, on_rows
-
 LEAKY_SLOPE = 0.2
 
 PAPER_DILATIONS = (1, 3, 9)
@@ -57,13 +55,13 @@ class WeightNormConv1d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in, length) to (batch, out, length')."""
-        return convolve(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        return functional.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     @torch.no_grad()
-    def folded(self) -> Conv1d:
+    def folded(self) -> nn.Conv1d:
         """The plain convolution that computes the same, for sampling."""
         out_channels, per_group, kernel = self.weight_v.shape
-        plain = Conv1d(
+        plain = nn.Conv1d(
             per_group * self.groups,
             out_channels,
             kernel,
@@ -100,7 +98,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.block = nn.Sequential(
             nn.LeakyReLU(LEAKY_SLOPE),
-            ReflectionPad1d(dilation),
+            nn.ReflectionPad1d(dilation),
             WeightNormConv1d(channels, channels, 3, dilation=dilation),
             nn.LeakyReLU(LEAKY_SLOPE),
             WeightNormConv1d(channels, channels, 1),
@@ -108,26 +106,4 @@ class ResidualBlock(nn.Module):
         self.shortcut = WeightNormConv1d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not on_rows(x, x.shape[1]):
-            return self.shortcut(x) + self.block(x)
-        # The same with both convolutions of size 1 as products of (batch * length, channels), added in place.
-        x = x.transpose(1, 2).contiguous().transpose(1, 2)
-        _, pad, dilated, _, pointwise = self.block
-        hidden = functional.leaky_relu_(dilated(pad(functional.leaky_relu(x, LEAKY_SLOPE))), LEAKY_SLOPE)
-        (weight, bias), (weight_x, bias_x) = _pointwise(pointwise), _pointwise(self.shortcut)
-        rows = functional.linear(_rows(hidden), weight, bias + bias_x)
-        rows = torch.addmm(rows, _rows(x), weight_x.t())
-        return rows.view(x.shape[0], x.shape[2], -1).transpose(1, 2)
-
-
-def _pointwise(convolution: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight (out, in) and bias of a convolution of size 1, weight norm folded or not."""
-    weight, bias = convolution.weight, convolution.bias
-    assert isinstance(weight, Tensor)
-    assert isinstance(bias, Tensor)
-    return weight[..., 0], bias
-
-
-def _rows(x: Tensor) -> Tensor:
-    """(batch, channels, length) as (batch * length, channels)."""
-    return x.transpose(1, 2).reshape(-1, x.shape[1])
+        return self.shortcut(x) + self.block(x)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from d2m_model.acceleration import accelerate
 from d2m_model.checkpoint import read_model
 from d2m_model.codec.files import CONFIG_FILE, WEIGHTS_FILE, fingerprint, open_codec
 from d2m_model.codec.interface import Codec, freeze
@@ -161,7 +162,8 @@ class MotionToLatents:
         if batch < 1:
             raise UserError(f"The batch is {batch}; give 1 window or more.")
         self.device, self.batch = torch.device(device), batch
-        self.model = fold_weight_norm(copy.deepcopy(model)).eval().requires_grad_(False).to(self.device)
+        folded = fold_weight_norm(copy.deepcopy(model)).eval().requires_grad_(False).to(self.device)
+        self.model = accelerate(folded) if self.device.type == "cpu" else folded
 
     def __call__(
         self, motion: np.ndarray | None, visual: np.ndarray | None = None, genre: np.ndarray | int | None = None

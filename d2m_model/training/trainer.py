@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from d2m_model.acceleration import accelerate
 from d2m_model.codec.files import fingerprint, open_codec
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.codec.spectral import LogMel
@@ -181,6 +182,9 @@ class Trainer:
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
         if self.average is not None:
             self.average.to(fabric.device).requires_grad_(False)
+        if fabric.device.type == "cpu" and not config.compile:
+            accelerate(self.model)
+            accelerate(self.adversarial.discriminator)
         if config.compile:
             for network in (self.model.motion_encoder, self.model.generator, self.adversarial.discriminator):
                 if network is not None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from d2m_model import acceleration
 from d2m_model.codec.interface import straight_through
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.codec.spectral import LogMel
 from d2m_model.config import ModelConfig
-from d2m_model.networks import convolution
 from d2m_model.networks.d2m_gan import D2MGAN
 from d2m_model.training.losses import AUDIO_LOSSES, WEIGHTS, AdversarialLoss, ReconstructionLosses
 from d2m_model.training.step import Batch, TrainingStep
@@ -25,9 +25,8 @@ ALL_LOSSES = {"discriminator", *WEIGHTS, *READ}
 
 @pytest.fixture(params=["paper", "released"])
 def model(request: pytest.FixtureRequest, small: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> D2MGAN:
-    """A narrow model in float64, with both ways to compute a convolution in it."""
-    monkeypatch.setattr(convolution, "_NARROW", 12)
-    monkeypatch.setattr(convolution, "_NARROW_FOURIER", 12)
+    """A narrow model in float64, some of whose convolutions are accelerated in a step."""
+    monkeypatch.setattr(acceleration, "_NARROW", 12)
     return D2MGAN(dataclasses.replace(small, preset=request.param, latent_frames=FRAMES, motion_units="")).double()
 
 
@@ -45,6 +44,7 @@ def batch(model: D2MGAN, small_codec: JukeboxVQVAE) -> Batch:
 def new_step(model: D2MGAN, codec: JukeboxVQVAE, weights: dict[str, float], seed: int = 3) -> TrainingStep:
     torch.manual_seed(seed)
     mine = copy.deepcopy(model)
+    acceleration.accelerate(mine)
     adversarial = AdversarialLoss(mine.new_discriminator().double())
     optimiser = torch.optim.Adam(mine.parameters(), lr=1e-4, betas=(0.5, 0.9))
     reconstruction = ReconstructionLosses(codec, mine.config.preset, LogMel().double())

@@ -312,19 +312,18 @@ def test_a_hundred_random_kills(films: Path, tmp_path: Path) -> None:
     lasts = time.monotonic() - began
     root = tmp_path / "killed" / "here"
     shutil.copytree(films, root)
-    different = killed = 0
-    for k in range(100):
-        if k % 10 == 0:
+    different = killed = finished = 0
+    while killed < 100:
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(root), "inline", "1"], start_new_session=True)
+        time.sleep(rng.uniform(0.2, 0.9) * lasts)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        if process.wait() == 0 or killed % 10 == 0:
+            subprocess.run([sys.executable, "-c", WRITER, str(root), "inline", "1"], check=True)
+            finished += 1
+            different += tree(root / "out") != tree(undisturbed / "out") or leftovers(root) != []
             shutil.rmtree(root)
             shutil.copytree(films, root)
-        process = subprocess.Popen([sys.executable, "-c", WRITER, str(root), "inline", "1"], start_new_session=True)
-        time.sleep(rng.uniform(0.3, 1.0) * lasts)
-        if process.poll() is None:
-            killed += 1
-            process.send_signal(signal.SIGKILL)
-        process.wait()
-        if k % 10 == 9:
-            subprocess.run([sys.executable, "-c", WRITER, str(root), "inline", "1"], check=True)
-            different += tree(root / "out") != tree(undisturbed / "out") or leftovers(root) != []
-    print(f"\n{killed} of 100 killed, {different} differences")
+    print(f"\n{killed} kills at random moments, {finished} builds finished after them, {different} differences")
     assert different == 0

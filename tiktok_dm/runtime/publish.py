@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tiktok_dm.errors import UserError
+from tiktok_dm.files import clear_unfinished
 
 _MARK = ".new-version"
 _AT_FDCWD = -100  # Linux: paths are relative to the working folder
@@ -46,6 +47,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise UserError(f"another program is writing {folder}: wait for it, or give another folder")
     try:
         recover(place)
+        clear_unfinished(place)
         shutil.rmtree(_beside(place, "scratch"), ignore_errors=True)
         yield
     finally:

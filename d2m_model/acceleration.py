@@ -1,26 +1,17 @@
-"""1-D convolutions with fewer multiplications, for processors: the same maths, another order of sums. Not for GPUs.
+"""Long convolutions with fewer multiplications, put into a network from outside: for processors, not for GPUs.
 
-A convolution of stride 1 is cut into tiles of `outputs` samples, and each tile is computed by a bilinear algorithm
+`accelerate(network)` lets every convolution of stride 1 with many taps be cut into tiles of `outputs` samples, each
+computed by a bilinear algorithm
 
     y = A^T ((G w) * (B^T x)),        x: outputs + taps - 1 inputs, w: taps weights, y: outputs,
 
-whose elementwise product `*` is the only place where inputs meet weights. Over channels each of its rows becomes one
-matrix product (positions x in) (in x out), so that the cost is rows / outputs instead of `taps` per position. Two
-families:
-
-- few taps (Toom-Cook; Winograd 1980, for networks Lavin and Gray 2016): the polynomials are evaluated at eight points,
-  A_ij = p_i^j, G_ij = p_i^j / prod_l (p_i - p_l), B_i the coefficients of prod_{l != i} (x - p_l), and the point at
-  infinity. Three taps: 8 products for 6 outputs instead of 18.
-- many taps: a cyclic Fourier transform of twice the taps (Cooley and Tukey 1965), with three real products for a
-  complex one (Gauss). 40 taps: 119 products for 41 outputs instead of 1640.
-
-Dilation interleaves independent convolutions. Rounding in float32 depends on the processor; measured over up to 512
-channels it is at most 2.4e-6 of the output's size for few taps and 6e-7 for many, PyTorch's own 7e-7 and 1.7e-6. On
-other devices, strides, groups and sizes `convolve` is PyTorch's own convolution, which is also what compilers,
-exporters and autocast see.
-
-Signals (batch, channels, length) that leave here lie in memory as (batch, length, channels), so that a tap is a whole
-row; whatever follows takes them as they are.
+whose elementwise product `*` is the only place where inputs meet weights: a cyclic Fourier transform of twice the taps
+(Cooley and Tukey 1965), with three real products for a complex one (Gauss). Over channels each of its rows becomes one
+matrix product (positions x in) (in x out), so that the cost is rows / outputs instead of `taps` per position: 40 taps
+are 119 products for 41 outputs instead of 1640. Dilation interleaves independent convolutions. In float32 its rounding
+is below PyTorch's own. Few taps are left to PyTorch: no such algorithm for three of them (Winograd 1980; two to six
+outputs, seven sets of points) stayed within twice PyTorch's error, the best 2.6 times, and none was faster by more than
+a tenth.
 """
 
 from __future__ import annotations
@@ -34,15 +25,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
-"""Finite points of the Toom-Cook algorithms; small powers of two keep rounding low."""
-_TOOM_COOK_TAPS = (3, 5)
-_FOURIER_TAPS = 16
+from d2m_model.networks.residual import WeightNormConv1d
 
-_NARROW = 96
+_LEAST_TAPS = 16
+
+_NARROW = 32
 """With fewer channels than this the tiles' transforms cost more than the products that they save (measured)."""
-_NARROW_FOURIER = 32
-"""The same for many taps."""
 _BLOCK = 6_000_000
 """Numbers in an intermediate: 24 MB of float32, less than glibc's largest threshold for memory that it keeps."""
 _THINNEST = 64
@@ -74,23 +62,6 @@ class Algorithm(NamedTuple):
         return self.weights.shape[0]
 
 
-def toom_cook(taps: int) -> Algorithm:
-    """The algorithm on the seven points and infinity, for 9 - taps outputs; exact up to rounding, float64."""
-    points = np.array(_POINTS)
-    n = len(points) + 1
-    outputs = n + 1 - taps
-    powers = points[:, None] ** np.arange(n)
-    analysis, weights, synthesis = np.zeros((n, n)), np.zeros((n, taps)), np.zeros((n, outputs))
-    for i, point in enumerate(points):
-        others = np.delete(points, i)
-        analysis[i, :-1] = np.poly(others)[::-1]
-        weights[i] = powers[i, :taps] / np.prod(point - others)
-        synthesis[i] = powers[i, :outputs]
-    analysis[-1] = np.poly(points)[::-1]
-    weights[-1, -1] = synthesis[-1, -1] = 1
-    return Algorithm(*(_constant(matrix) for matrix in (analysis, weights, synthesis.T)))
-
-
 def fourier(taps: int) -> Algorithm:
     """The algorithm on the frequencies of a cyclic transform of 2 taps, for taps + 1 outputs; float64.
 
@@ -117,10 +88,9 @@ def fourier(taps: int) -> Algorithm:
 
 @lru_cache(maxsize=64)
 def algorithm(taps: int, dtype: torch.dtype = torch.float64) -> Algorithm:
-    """The algorithm that is used for so many taps."""
-    made = fourier(taps) if taps > _TOOM_COOK_TAPS[1] else toom_cook(taps)
+    """`fourier` in a type, made once."""
     with torch.inference_mode(False):
-        return Algorithm(*(matrix.to(dtype) for matrix in made))
+        return Algorithm(*(matrix.to(dtype) for matrix in fourier(taps)))
 
 
 class _Tiling(NamedTuple):
@@ -253,74 +223,54 @@ def _blocks(n: int, numbers_each: int) -> Iterator[slice]:
         yield slice(n * part // parts, n * (part + 1) // parts)
 
 
-def convolve(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: int = 1,
-    padding: int = 0,
-    dilation: int = 1,
-    groups: int = 1,
-) -> Tensor:
-    """(batch, in, length) to (batch, out, length'), as `torch.nn.functional.conv1d`, in the cheapest way known here.
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int = 0, dilation: int = 1) -> Tensor:
+    """(batch, in, length) to (batch, out, length'), as `torch.nn.functional.conv1d`, by tiles where that is cheaper.
 
     Args:
         x: the signal.
-        weight: (out, in / groups, taps).
+        weight: (out, in, taps).
         bias: (out,), or None.
-        stride: samples between outputs.
         padding: zeros on each side.
         dilation: samples between taps.
-        groups: number of independent groups of channels.
     """
     out_channels, channels, taps = weight.shape
-    narrowest = min(channels, out_channels)
     made = x.shape[2] + 2 * padding - dilation * (taps - 1)
-    if stride != 1 or groups != 1 or made < 1 or not x.numel() or not on_rows(x, narrowest, taps):
-        return functional.conv1d(x, weight, bias, stride, padding, dilation, groups)
-    rows = x.transpose(1, 2)
-    if padding:
-        rows = functional.pad(rows, (0, 0, padding, padding))
-    if taps == 1:
-        return functional.linear(rows, weight[..., 0], bias).transpose(1, 2)
+    if made < 1 or not x.numel() or not _by_tiles(x, min(channels, out_channels), taps):
+        return functional.conv1d(x, weight, bias, 1, padding, dilation)
+    rows = functional.pad(x.transpose(1, 2), (0, 0, padding, padding)).contiguous()
     return _Tiled.apply(rows, weight, bias, dilation).view(len(x), -1, out_channels).transpose(1, 2)
 
 
-def on_rows(x: Tensor, narrowest: int, taps: int = 1) -> bool:
-    """Whether a convolution of stride 1 is computed here, on (batch, length, channels), and not by PyTorch's own.
-
-    Args:
-        x: (batch, in, length).
-        narrowest: the smaller of its numbers of channels, in and out.
-        taps: of the kernel.
-    """
+def _by_tiles(x: Tensor, narrowest: int, taps: int) -> bool:
+    """What compilers, exporters and autocast see is PyTorch's own convolution."""
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return False
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu") or torch.jit.is_tracing():
         return False
-    if taps >= _FOURIER_TAPS:
-        return narrowest >= _NARROW_FOURIER
-    return narrowest >= _NARROW and (taps == 1 or _TOOM_COOK_TAPS[0] <= taps <= _TOOM_COOK_TAPS[1])
+    return taps >= _LEAST_TAPS and narrowest >= _NARROW
 
 
-class Conv1d(nn.Conv1d):
-    """`nn.Conv1d` by `convolve`; the state dict is the same."""
-
+class _LongConv1d(nn.Conv1d):
     def forward(self, x: Tensor) -> Tensor:
-        return convolve(x, self.weight, self.bias, self.stride[0], int(self.padding[0]), self.dilation[0], self.groups)
+        return convolve(x, self.weight, self.bias, int(self.padding[0]), self.dilation[0])
 
 
-class ReflectionPad1d(nn.ReflectionPad1d):
-    """`nn.ReflectionPad1d` that leaves a signal which lies in memory as (batch, length, channels) so."""
-
+class _LongWeightNormConv1d(WeightNormConv1d):
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.transpose(1, 2)
-        if x.device.type != "cpu" or x.shape[1] < _NARROW or not rows.is_contiguous() or torch.compiler.is_compiling():
-            return super().forward(x)
-        left, right = self.padding
-        return rows.index_select(1, _reflection(x.shape[2], left, right)).transpose(1, 2)
+        return convolve(x, self.weight, self.bias, self.padding, self.dilation)
 
 
-@lru_cache(maxsize=128)
-def _reflection(length: int, left: int, right: int) -> Tensor:
-    return _constant(np.pad(np.arange(length), (left, right), mode="reflect"))
+def accelerate(network: nn.Module) -> nn.Module:
+    """Let the long convolutions of `network` be computed by tiles, in place; returns `network`.
+
+    Parameters, names and the state dict stay; the values differ by rounding.
+    """
+    for module in network.modules():
+        weight = getattr(module, "weight_v", getattr(module, "weight", None))
+        if weight is None or weight.ndim != 3 or weight.shape[2] < _LEAST_TAPS or module.groups != 1:
+            continue
+        if type(module) is nn.Conv1d and module.stride == (1,) and module.padding_mode == "zeros":
+            module.__class__ = _LongConv1d
+        elif type(module) is WeightNormConv1d and module.stride == 1:
+            module.__class__ = _LongWeightNormConv1d
+    return network
