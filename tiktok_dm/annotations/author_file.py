@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tiktok_dm.annotations.foreign_clips import ForeignClips
 from tiktok_dm.annotations.foreign_table import ForeignTable, match_columns, read_foreign_table
@@ -41,7 +42,7 @@ class ImportResult:
     notes: list[str] = field(default_factory=list)
     compared: int = 0
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """Plain data, as for JSON."""
         return {
             "out": str(self.annotations.root),

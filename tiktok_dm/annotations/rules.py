@@ -140,7 +140,7 @@ def _numbers(cells: pd.Series, column: Column) -> Any:
 
     read: Callable[[str], float] = int if column.dtype == "Int64" else float
     # Adding zero turns -0.0 into 0.0.
-    numbers: list = [None if pd.isna(cell) else read(cell) + 0 for cell in cells]
+    numbers: list[Any] = [None if pd.isna(cell) else read(cell) + 0 for cell in cells]
     return pd.array(numbers, dtype=column.dtype)  # type: ignore[call-overload]
 
 
@@ -175,7 +175,7 @@ def cell_problem(column: Column, text: str) -> str | None:
     for k, character in enumerate(text):
         if unicodedata.category(character) in ("Cc", "Zl", "Zp"):
             return f"holds a control character (U+{ord(character):04X}) as character {k + 1}: retype the cell"
-    return {
+    check: dict[str, Callable[[str], str | None]] = {
         "id": _integer_problem,
         "count": _integer_problem,
         "seconds": _seconds_problem,
@@ -191,7 +191,8 @@ def cell_problem(column: Column, text: str) -> str | None:
         ),
         "split": _split_problem,
         "text": lambda text: None if len(text) <= 2000 else f"holds {len(text):,} characters: shorten it to 2,000",
-    }[column.kind](text)
+    }
+    return check[column.kind](text)
 
 
 def _integer_problem(text: str) -> str | None:

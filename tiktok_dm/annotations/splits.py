@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import SPLITS
@@ -24,8 +24,8 @@ _SHARE_TOLERANCE = 0.01
 _RESTARTS = 8
 _SWAP_LIMIT = 250_000  # pairs of songs looked at in one step; above it, swaps are left out
 
-SongPairs = Iterable[Sequence]
-ClipPairs = Iterable[Sequence]
+SongPairs = Iterable[Sequence[Any]]
+ClipPairs = Iterable[Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def _choose(counts: np.ndarray, target: np.ndarray, songs: list[int], seed: str,
     def cost(sums: np.ndarray) -> np.ndarray:
         off = np.maximum(np.abs(sums.sum(axis=-1) - target.sum()) - tolerance, 0)
         # Rounded, so that a tie is a tie whatever the order in which a machine adds.
-        return np.round(1e6 * off**2 + ((sums - target) ** 2 / np.maximum(target, 1e-9)).sum(axis=-1), 6)
+        rounded: np.ndarray = np.round(1e6 * off**2 + ((sums - target) ** 2 / np.maximum(target, 1e-9)).sum(axis=-1), 6)
+        return rounded
 
     best: tuple[float, list[int]] | None = None
     for restart in range(_RESTARTS):

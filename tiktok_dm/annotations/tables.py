@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
@@ -352,7 +352,7 @@ def _read_meta(path: Path) -> tuple[DatasetMeta, list[Problem]]:
         return DatasetMeta(), [_meta_problem(path.name, item) for item in error.errors()]
 
 
-def _meta_problem(file: str, error: Mapping) -> Problem:
+def _meta_problem(file: str, error: Mapping[str, Any]) -> Problem:
     key = str(error["loc"][0]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
         near = nearest_name(key, DatasetMeta.model_fields)

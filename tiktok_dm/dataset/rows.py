@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -26,22 +26,73 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+class SegmentRecord(TypedDict, total=False):
+    """What the segment stage says of a cut; `content_box` is x, y, width, height in px."""
+
+    start_s: float
+    end_s: float
+    duration_s: float
+    n_frames: int
+    width: int
+    height: int
+    fps: float
+    has_audio: bool
+    content_box: Sequence[int]
+    video_sha256: str
+    audio_sha256: str | None
+
+
+class PosesRecord(TypedDict, total=False):
+    """What the poses stage says of a clip; `best_frame` is on the 30-fps grid, None without any pose."""
+
+    n_frames: int
+    n_dancers: int
+    n_dancers_at_once: int
+    coverage: float
+    coverage_by_dancer: Sequence[float]
+    mean_confidence: float
+    best_frame: int | None
+    estimator: str
+    estimator_version: str
+    weights_sha256: str
+
+
+class MusicRecord(TypedDict, total=False):
+    """What the music stage says of a clip."""
+
+    tempo_bpm: float | None
+    tempo_confidence: float | None
+    beats_s: Sequence[float]
+    loudness_lufs: float | None
+    peak_dbfs: float
+    n_samples: int
+    sample_rate: int
+    onset_rate_hz: float
+    librosa_version: str
+
+
+class VisualRecord(TypedDict, total=False):
+    """What the visual stage says of a clip's features."""
+
+    n_windows: int
+    n_features: int
+    extractor: str
+    extractor_version: str
+    method: str
+    weights: Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class ClipItem:
     """Everything the dataset says of one finished clip.
 
     Args:
         annotated_start_s, annotated_end_s: as asked for, s from the source's first instant.
-        segment: record of the segment stage: start_s, end_s, duration_s, n_frames, width, height, fps, has_audio,
-            content_box (x, y, width, height in px), video_sha256, audio_sha256.
-        poses: record of the poses stage: n_frames, n_dancers, coverage, coverage_by_dancer, mean_confidence, estimator,
-            estimator_version, weights_sha256, best_frame (on the 30-fps grid; None without any pose).
-        music: record of the music stage: tempo_bpm, beats_s, loudness_lufs, onset_rate_hz.
+        segment, poses, music: records of these stages.
         n_dancers_annotated: None where the annotation says nothing.
         source: link or file name of the compilation.
         video, audio, pose: `clip.mp4`; `audio.flac`, 22,050 Hz mono; `poses.npy`, (frames, dancers, 25, 3) float32.
-        visual: record of the visual stage, where features were asked for: n_windows, n_features, extractor,
-            extractor_version, method, weights.
+        visual: record of the visual stage, where features were asked for.
         features: `visual.npy`, (segments, n_features) float32.
     """
 
@@ -51,16 +102,16 @@ class ClipItem:
     split: str
     annotated_start_s: float
     annotated_end_s: float
-    segment: Mapping[str, Any]
-    poses: Mapping[str, Any]
-    music: Mapping[str, Any]
+    segment: SegmentRecord
+    poses: PosesRecord
+    music: MusicRecord
     n_dancers_annotated: int | None
     source: str
     source_sha256: str
     video: Path
     audio: Path
     pose: Path
-    visual: Mapping[str, Any] | None = field(default=None, metadata={OMITTED: True})
+    visual: VisualRecord | None = field(default=None, metadata={OMITTED: True})
     features: Path | None = field(default=None, metadata={OMITTED: True})
 
     @property

@@ -14,11 +14,11 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tiktok_dm import __version__
 from tiktok_dm.dataset.export import LEDGER, LOCK, MANIFEST, PLAN, TOMBSTONES
-from tiktok_dm.dataset.rows import ClipItem, DatasetMeta
+from tiktok_dm.dataset.rows import ClipItem, DatasetMeta, MusicRecord, PosesRecord, SegmentRecord, VisualRecord
 from tiktok_dm.errors import UserError
 from tiktok_dm.files import write_atomic
 from tiktok_dm.runtime.store import Entry, Store, canonical_json
@@ -77,16 +77,16 @@ def clip_items(plan: Plan, outcome: Outcome, store: Store) -> list[ClipItem]:
                 split=clip.split,
                 annotated_start_s=clip.start_s,
                 annotated_end_s=clip.end_s,
-                segment=state.records["segment"],
-                poses=state.records["poses"],
-                music=state.records["music"],
+                segment=cast(SegmentRecord, state.records["segment"]),
+                poses=cast(PosesRecord, state.records["poses"]),
+                music=cast(MusicRecord, state.records["music"]),
                 n_dancers_annotated=clip.n_dancers,
                 source=source["source"],
                 source_sha256=source["sha256"],
                 video=cut / "clip.mp4",
                 audio=cut / "audio.flac",
                 pose=store.folder("poses", state.keys["poses"]) / "poses.npy",
-                visual=state.records.get("visual"),
+                visual=cast("VisualRecord | None", state.records.get("visual")),
                 features=store.folder("visual", state.keys["visual"]) / "visual.npy"
                 if "visual" in state.records
                 else None,

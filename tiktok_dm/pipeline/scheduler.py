@@ -65,8 +65,8 @@ class _Waiting:
     stage: str = field(compare=False)
     key: str = field(compare=False)
     run: Callable[..., Any] = field(compare=False)
-    args: tuple = field(compare=False)
-    done: Callable[[Future], None] = field(compare=False)
+    args: tuple[Any, ...] = field(compare=False)
+    done: Callable[[Future[Any]], None] = field(compare=False)
     together: bool = field(compare=False)
 
 
@@ -104,8 +104,8 @@ class Scheduler:
         self.states = {clip.clip_id: ClipState(clip, ("segment", *self.after_cut)) for clip in plan.buildable}
         self._queue: list[_Waiting] = []
         self._together = stages.clips_together(plan.parameters)
-        self._running: dict[Future, Callable[[Future], None]] = {}
-        self._in_pool: set[Future] = set()
+        self._running: dict[Future[Any], Callable[[Future[Any]], None]] = {}
+        self._in_pool: set[Future[Any]] = set()
         self._expected = dict.fromkeys(("segment", *self.after_cut), len(self.states))
         self._number = itertools.count()
         self._resting_hosts: dict[str, str] = {}
@@ -147,7 +147,7 @@ class Scheduler:
     # Each step below either finds its output in the store or puts a task into the queue.
 
     def _acquire(self, source: PlannedSource, downloads: ThreadPoolExecutor) -> None:
-        def done(future: Future) -> None:
+        def done(future: Future[Any]) -> None:
             self._acquired(source, future)
 
         if source.file is not None:
@@ -162,7 +162,7 @@ class Scheduler:
             future = downloads.submit(self._download, source.url, key)
             self._running[future] = done
         else:
-            failed: Future = Future()
+            failed: Future[Any] = Future()
             failed.set_exception(
                 MediaError(
                     f"compilation {source.compilation_id} has no link in the annotations and no file in the media "
@@ -192,7 +192,7 @@ class Scheduler:
             raise
         return record | {"folder": str(self.store.folder("acquire", key))}
 
-    def _acquired(self, source: PlannedSource, future: Future) -> None:
+    def _acquired(self, source: PlannedSource, future: Future[Any]) -> None:
         error = self._error(future)
         record: dict[str, Any] = {} if error else dict(future.result())
         if error is None and source.sha256 and record["sha256"] != source.sha256:
@@ -228,7 +228,7 @@ class Scheduler:
         cost = (clip.end_s or 0) - (clip.start_s or 0)
         self._push("segment", key, cost, stages.run_segment, args, lambda future: self._segmented(state, future))
 
-    def _segmented(self, state: ClipState, future: Future) -> None:
+    def _segmented(self, state: ClipState, future: Future[Any]) -> None:
         if self._failed(state, "segment", future):
             return
         record = state.records["segment"] = future.result()
@@ -247,7 +247,7 @@ class Scheduler:
         args = (self.store.root, state.keys.get("music", ""), folder, record, parameters)
         self._push("music", args[1], cost, stages.run_music, args, partial(self._described, state, "music"))
 
-    def _described(self, state: ClipState, stage: str, future: Future) -> None:
+    def _described(self, state: ClipState, stage: str, future: Future[Any]) -> None:
         if self._failed(state, stage, future):
             return
         state.records[stage] = future.result()
@@ -264,7 +264,7 @@ class Scheduler:
         cost = record["duration_s"]
         self._push("visual", key, cost, stages.run_visual, args, partial(self._described, state, "visual"))
 
-    def _failed(self, state: ClipState, stage: str, future: Future) -> bool:
+    def _failed(self, state: ClipState, stage: str, future: Future[Any]) -> bool:
         """Note a clip's error; of several the one of the earliest stage stays, however the tasks were timed."""
         error = self._error(future)
         if error is None:
@@ -287,7 +287,7 @@ class Scheduler:
             self._expected[stage] -= 1
             self.progress.expect(stage, self._expected[stage])
 
-    def _error(self, future: Future) -> BaseException | None:
+    def _error(self, future: Future[Any]) -> BaseException | None:
         """The exception of a task, if it ended with one; a full disk ends the whole pass."""
         error = future.exception()
         if error is not None and is_no_room(error):
@@ -309,13 +309,13 @@ class Scheduler:
         key: str,
         cost: float,
         run: Callable[..., Any],
-        args: tuple,
-        done: Callable[[Future], None],
+        args: tuple[Any, ...],
+        done: Callable[[Future[Any]], None],
         together: bool = False,
     ) -> None:
         record = self.store.record(stage, key) if key else None
         if record is not None and stages.FILTERED not in record:
-            ready: Future = Future()
+            ready: Future[Any] = Future()
             ready.set_result(record)
             done(ready)
             return
@@ -337,7 +337,7 @@ class Scheduler:
                 self._in_pool.discard(future)
                 self._running.pop(future)(future)
 
-    def _start(self) -> tuple[Future, Callable[[Future], None]]:
+    def _start(self) -> tuple[Future[Any], Callable[[Future[Any]], None]]:
         """Hand the next task to the executor, or several clips' poses as one task where that is better."""
         first = heapq.heappop(self._queue)
         company = [first]
@@ -352,7 +352,7 @@ class Scheduler:
         future = self.executor.submit(stages.run_poses_together, self.store.root, tasks, self.plan.parameters)
         return future, partial(self._back_from_company, company)
 
-    def _back_from_company(self, company: list[_Waiting], future: Future) -> None:
+    def _back_from_company(self, company: list[_Waiting], future: Future[Any]) -> None:
         """What was found is in the store; what was not is done alone, where it says what is wrong with it."""
         self._error(future)
         for one in company:

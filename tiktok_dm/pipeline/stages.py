@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -222,7 +222,7 @@ def run_music(root: Path, key: str, folder: Path, record: dict[str, Any], parame
     )
 
 
-def _run(root: Path, stage: str, key: str, source: Path, make: Any) -> dict[str, Any]:
+def _run(root: Path, stage: str, key: str, source: Path, make: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
     """Run a stage through the store; a `Filtered` verdict is kept there and raised again by every later build."""
     store = Store(root)
 

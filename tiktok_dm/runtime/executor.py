@@ -33,7 +33,7 @@ class Executor(Protocol):
 
     workers: int
 
-    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future:
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """Run `function(*args)` some time; the future brings its result or its exception."""
         ...
 
@@ -81,9 +81,9 @@ class InlineExecutor(Closing):
 
     workers = 1
 
-    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future:
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """Run the task; the future is done when this returns."""
-        future: Future = Future()
+        future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
         try:
             future.set_result(function(*args))
@@ -115,10 +115,10 @@ class LocalExecutor(Closing):
         # A pool of one process a slot: when one breaks, it is certain which task it had.
         self._pools: list[ProcessPoolExecutor | None] = [None] * workers
         self._idle = list(range(workers))
-        self._unfinished: set[Future] = set()
+        self._unfinished: set[Future[Any]] = set()
         self._closed = False
 
-    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future:
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """Queue a task; tasks start in the order in which they came."""
         task = Task(function, args)
         with self._lock:
@@ -150,7 +150,7 @@ class LocalExecutor(Closing):
             return
         running.add_done_callback(lambda done: self._done(slot, task, done))
 
-    def _done(self, slot: int, task: Task, done: Future) -> None:
+    def _done(self, slot: int, task: Task, done: Future[Any]) -> None:
         error = None if done.cancelled() else done.exception()
         if isinstance(error, BrokenProcessPool):
             # From Python 3.12 on a pool tells of its end while it holds a lock, which shutting it down, or forgetting

@@ -62,7 +62,7 @@ class RayExecutor(Closing):
         self._running: dict[Task, Any] = {}
         self._closed = False
 
-    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future:
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """Queue a task; at most `workers` are with Ray at a time."""
         task = Task(function, args)
         with self._lock:
@@ -81,7 +81,7 @@ class RayExecutor(Closing):
                 reference = self._running[task] = self._remote.remote(task.function, task.args)
                 reference.future().add_done_callback(lambda done, task=task: self._done(task, done))
 
-    def _done(self, task: Task, done: Future) -> None:
+    def _done(self, task: Task, done: Future[Any]) -> None:
         with self._lock:
             self._running.pop(task, None)
         self._dispatch()

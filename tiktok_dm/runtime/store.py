@@ -69,7 +69,8 @@ class Store:
     def record(self, stage: str, key: str) -> dict[str, Any] | None:
         """The record of a complete output, or None if there is none."""
         try:
-            return json.loads((self.folder(stage, key) / RECORD).read_text(encoding="utf-8"))
+            record: dict[str, Any] = json.loads((self.folder(stage, key) / RECORD).read_text(encoding="utf-8"))
+            return record
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError:  # a damaged record is no record: the stage runs again
@@ -103,7 +104,8 @@ class Store:
                 else:
                     shutil.rmtree(place, ignore_errors=True)
                     os.rename(beside, place)
-            return json.loads(text)
+            record: dict[str, Any] = json.loads(text)
+            return record
         except BaseException as error:
             shutil.rmtree(beside, ignore_errors=True)
             if is_no_room(error) and not isinstance(error, DiskFull):

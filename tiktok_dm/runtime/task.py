@@ -54,9 +54,9 @@ class Closing(ABC):
 class Task:
     """A function, its arguments, and the future that its caller holds."""
 
-    def __init__(self, function: Callable[..., Any], args: tuple) -> None:
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.function, self.args = function, args
-        self.future: Future = Future()
+        self.future: Future[Any] = Future()
         self.chances = CHANCES
 
     def finish(self, outcome: bytes) -> None:
@@ -71,7 +71,7 @@ class Task:
             self.future.set_exception(value)
 
 
-def call(function: Callable[..., Any], args: tuple) -> bytes:
+def call(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
     """Run a task in a worker: (True, result) or (False, exception), pickled, and sure to be unpicklable elsewhere."""
     try:
         value = function(*args)
