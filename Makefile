@@ -12,7 +12,7 @@ TORCH ?= torch==2.13.0
 DEFAULT := not slow and not install and not faults and not hostile
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: env demo demo-model test test-slow test-faults test-mmpose test-wheel test-oldest test-newest test-processors lint benchmark \
+.PHONY: env demo demo-model test test-slow test-faults test-hostile test-mmpose test-wheel test-oldest test-newest test-processors lint benchmark \
 	dist check-version audit docs clean help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make test        the default test run"
 	@echo "make test-slow   tests that take minutes"
 	@echo "make test-faults kills and disk failures at every change of a file"
+	@echo "make test-hostile thousands of hostile inputs"
 	@echo "make test-mmpose what wants mmpose or transformers, in an environment of its own"
 	@echo "make test-wheel  the wheel in a bare environment: each verb's shortest real job"
 	@echo "make test-oldest a core of the tests with the lowest versions that pyproject.toml admits"
@@ -62,6 +63,10 @@ test: env
 # Kills and disk failures at every change of a file, and a hundred random kills.
 test-faults: env
 	$(BIN)/python -m pytest -n 2 -s -m faults
+
+# Ten thousand hostile inputs, and the archives that take long to make.
+test-hostile: env
+	HOSTILE=1 $(BIN)/python -m pytest -n 2 -m "hostile or not slow and not install and not faults" tests/hostile
 
 test-slow: env
 	$(BIN)/python -m pytest -m slow

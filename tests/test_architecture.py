@@ -21,7 +21,7 @@ LAYERS = [
     {"synthetic", "reading", "pose", "visual", "audio", "runtime"},
     {"annotations"},
     {"media", "web_guard"},
-    {"machine", "files", "shipped", "plugins"},
+    {"machine", "files", "shipped", "plugins", "network", "unpack"},
     {"schema"},
     {"errors", "__init__"},
 ]

@@ -63,7 +63,9 @@ def opened(dataset: Path) -> OpenBenchmark:
 
 def problems(folder: Path, dataset: Path, *, listen: bool = False) -> list[str]:
     known = opened(dataset) if dataset.name == "demo_dances" else None
-    checked, benchmark = submission_check.check_files(folder, dataset, folder.parents[1] / "work", known)
+    checked, benchmark = submission_check.check_files(
+        folder, dataset, folder.parents[1] / "work", known, allow_private=True
+    )
     if listen:
         checked.problems += submission_check.check_sounds(checked, benchmark)
     return [str(problem) for problem in checked.problems]
@@ -176,7 +178,7 @@ def test_a_whole_submission_is_fit(whole: Path, dataset: Path) -> None:
         ("split: train}", "split: train}\n    - {name: Hits, split: all}", "track:", "but there is also Hits all"),
         ("hardware: one", "parameters: 1\nhardware: one", "parameters: 1\n", "`parameters` comes twice"),
         ("seeds: [0, 1, 2]", "seeds: [0, 1, 2", "parameters:", "it is not valid YAML"),
-        ("seeds: [0, 1, 2]", "seeds: &a [0, 1, 2]\nx: *a", None, "it uses YAML aliases"),
+        ("seeds: [0, 1, 2]", "seeds: &a [0, 1, 2]\nx: *a", "seeds:", "it uses YAML aliases"),
         ("  split: test", "  split: train", "split: train\n", "`benchmark.split` is 'train': take test"),
         ('  content: "1:', '  content: "', "content:", "`benchmark.content` must be a version and a SHA-256 checksum"),
         ('  content: "1:', '  contents: "1:', "contents:", "no key `benchmark.contents`: the nearest is `content`"),
@@ -506,7 +508,7 @@ def hostile(kind: str) -> bytes:
         ("path", "it holds ../../evil.wav, for which the manifest has no row"),
         ("other", "it holds readme.txt, for which the manifest has no row"),
         ("link", "which is no plain file"),
-        ("bomb", f"0/{FIRST}.wav has 4000000 bytes, which is more than 132300 samples need"),
+        ("bomb", f"0/{FIRST}.wav has 4000000 bytes, which is more than it can need"),
         ("twice", f"it holds 0/{FIRST}.wav twice"),
         ("noise", "it cannot be unpacked"),
     ],

@@ -24,7 +24,9 @@ from tiktok_dm.pipeline.acquire import (
 )
 from tiktok_dm.pipeline.downloads import check_url, classify, http_status, javascript_runtime, ytdlp_options
 
-PARAMS = AcquireParams(sleep_requests_s=0, backoff_s=0.5, retries=2, socket_timeout_s=5, timeout_s=30)
+PARAMS = AcquireParams(
+    allow_private=True, sleep_requests_s=0, backoff_s=0.5, retries=2, socket_timeout_s=5, timeout_s=30
+)
 
 
 @pytest.fixture(scope="module")

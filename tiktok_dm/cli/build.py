@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiktok_dm.cli.options import SOME_FAILED, Json, Workers, complain, print_json
+from tiktok_dm.cli.options import SOME_FAILED, AllowPrivate, Json, Workers, complain, print_json
 from tiktok_dm.errors import UserError
 from tiktok_dm.machine import cores
 from tiktok_dm.shipped import annotations_folder, split_table
@@ -79,6 +79,7 @@ def build(
     cookies: Annotated[
         Path | None, _download(help="Cookies file (Netscape format) for sources that want a login.")
     ] = None,
+    allow_private_networks: AllowPrivate = False,
     cookies_from_browser: Annotated[
         str | None, _download(help="Browser to take cookies from, such as firefox.")
     ] = None,
@@ -172,6 +173,7 @@ def build(
             sleep_requests_s=pause,
             cookies=cookies,
             cookies_from_browser=cookies_from_browser,
+            allow_private=allow_private_networks,
         ),
         only=tuple(only or ()),
         workers=workers or cores(),

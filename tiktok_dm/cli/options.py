@@ -26,3 +26,9 @@ def print_json(value: Any) -> None:
 def complain(sentence: str) -> None:
     """One sentence on standard error."""
     print(f"tiktok-dm: {sentence}", file=sys.stderr)
+
+
+AllowPrivate = Annotated[
+    bool,
+    typer.Option("--allow-private-networks", help="Follow links to addresses that are not public, too."),
+]

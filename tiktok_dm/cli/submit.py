@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tiktok_dm.cli.options import Json, Workers
+from tiktok_dm.cli.options import AllowPrivate, Json, Workers
 from tiktok_dm.errors import UserError
 from tiktok_dm.machine import cores
 
@@ -95,6 +95,7 @@ def check(
     folder: Annotated[Path, typer.Argument(help="submissions/SYSTEM/VERSION.", metavar="DIR")],
     dataset: Dataset,
     work: Work = None,
+    allow_private_networks: AllowPrivate = False,
     as_json: Json = False,
 ) -> None:
     """Name everything that keeps a submission from the leaderboard: card, manifest, predictions."""
@@ -103,7 +104,7 @@ def check(
     from tiktok_dm.benchmark.leaderboard import check as submission_check
 
     with tempfile.TemporaryDirectory(prefix="tiktok-dm-") as passing:
-        checked = submission_check.check(folder, dataset, work or Path(passing))
+        checked = submission_check.check(folder, dataset, work or Path(passing), allow_private=allow_private_networks)
     problems = [str(problem) for problem in checked.problems]
     if as_json:
         print(json.dumps({"ok": not problems, "problems": problems, "notes": checked.notes}, indent=1))
@@ -147,6 +148,7 @@ def build(
     seed: Annotated[int, typer.Option(help="Of intervals and baselines.", min=0)] = 0,
     workers: Workers = None,
     work: Annotated[Path | None, typer.Option(help="Where scores are kept between runs; OUT.work by default.")] = None,
+    allow_private_networks: AllowPrivate = False,
     as_json: Json = False,
 ) -> None:
     """Score every submission again from its predictions, beside the baselines, and write tables and a page."""
@@ -163,6 +165,7 @@ def build(
         workers=workers or cores(),
         audio=audio or reference_audio,
         reference_audio=reference_audio,
+        allow_private=allow_private_networks,
     )
 
     def progress(text: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from tiktok_dm.errors import DiskFull, Gone, MediaError, UserError, is_no_room
 from tiktok_dm.files import sha256_file
+from tiktok_dm.network import NotPublic, public_only
 from tiktok_dm.pipeline.downloads import (
     NO_FFMPEG,
     NO_JAVASCRIPT,
@@ -204,19 +205,34 @@ def _attempt(
     downloader = guarded_downloader(options, params, sleep, random)
     page_seen = False
     try:
-        info = downloader.extract_info(url, download=False)
-        _check_info(info, params)
-        page_seen = not info.get("direct")
-        info = downloader.process_ie_result(info, download=True)
+        with public_only(params.allow_private):
+            info = downloader.extract_info(url, download=False)
+            _check_info(info, params)
+            page_seen = not info.get("direct")
+            info = downloader.process_ie_result(info, download=True)
     except (TemporaryFailure, Gone):
         raise
     except Refused as error:
         raise Gone("unsupported", str(error)) from error
     except Exception as error:
+        if _is_not_public(error):
+            raise Gone("unsupported", "the link is refused: it leads to an address that is not public") from error
         raise _sorted(error, messages, page_seen, out) from error
     finally:
         downloader.close()
     return info, *_whole_file(out, params, messages)
+
+
+def _is_not_public(error: BaseException | None) -> bool:
+    """Whether the guard refused an address, however deep yt-dlp has wrapped that."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, NotPublic):
+            return True
+        inner = getattr(error, "exc_info", None)
+        error = (inner[1] if inner else None) or getattr(error, "cause", None) or error.__cause__ or error.__context__
+    return False
 
 
 def _check_info(info: dict[str, Any] | None, params: AcquireParams) -> None:

@@ -135,6 +135,7 @@ class AcquireParams:
         rate_limit_bytes_s: fastest download.
         cookies: file of cookies in Netscape format; it is never written.
         cookies_from_browser: name of a browser to take cookies from, such as `firefox`.
+        allow_private: follow links to addresses that are not public, too.
     """
 
     max_height: int | None = 720
@@ -148,6 +149,7 @@ class AcquireParams:
     rate_limit_bytes_s: int | None = None
     cookies: Path | None = None
     cookies_from_browser: str | None = None
+    allow_private: bool = False
 
 
 def check_url(url: str) -> None:

@@ -29,7 +29,7 @@ from tiktok_dm.benchmark.leaderboard.page import PUBLISHED, WARNING
 from tiktok_dm.benchmark.leaderboard.submission import CARD
 from tiktok_dm.benchmark.metrics import intervals
 from tiktok_dm.benchmark.metrics.definitions import METRICS, METRICS_VERSION, SETS
-from tiktok_dm.errors import Problem, UserError
+from tiktok_dm.errors import DiskFull, Problem, UserError
 from tiktok_dm.files import sha256_file, write_atomic
 from tiktok_dm.runtime.store import Store, content_key
 from tiktok_dm.schema import SAMPLE_RATE
@@ -57,6 +57,7 @@ class BoardOptions:
         workers: processes that measure files.
         audio: copy the predictions that are small enough beside the page, to be heard there.
         reference_audio: copy the dataset's own music too.
+        allow_private: fetch predictions from addresses that are not public, too.
     """
 
     config: str = "clips"
@@ -68,6 +69,7 @@ class BoardOptions:
     workers: int = 1
     audio: bool = False
     reference_audio: bool = False
+    allow_private: bool = False
 
 
 @dataclass
@@ -168,13 +170,19 @@ def _submission(
         if _elsewhere(card, benchmark):
             board.other.append(name)
             return None, {}
-        checked, _ = check_files(folder, benchmark.dataset, work, benchmark)
+        checked, _ = check_files(
+            folder, benchmark.dataset, work, benchmark, card=card, allow_private=scorer.options.allow_private
+        )
+        record, known = (None, False) if checked.problems else scorer.submission(checked)
+    except DiskFull:
+        raise
     except UserError as error:
         board.refused[name] = [Problem(name, None, None, str(error))]
         return None, {}
-    record, known = None, False
-    if not checked.problems:
-        record, known = scorer.submission(checked)
+    except Exception as error:  # whatever is wrong with one submission is no trouble of the others
+        message = f"it cannot be checked ({type(error).__name__}: {str(error)[:200]})"
+        board.refused[name] = [Problem(name, None, None, message)]
+        return None, {}
     if record is None:
         board.refused[name] = checked.problems
         return None, {}

@@ -19,6 +19,8 @@ from tiktok_dm.benchmark.leaderboard.submission import BLANK, CARD, MAIN_SEEDS, 
 from tiktok_dm.errors import Problem, UserError
 
 _MOST = 200_000  # bytes
+_DEEPEST = 20
+_TOKENS = 20_000
 _TYPED_IN = ("score", "scores", "metric", "metrics", "result", "results", "evaluation")
 
 Place = tuple[str | int, ...]
@@ -70,7 +72,7 @@ def read_card(folder: Path) -> CardFile:
     submission = None
     if data is not None:
         try:
-            submission = Submission.model_validate(data)
+            submission = _validated(data)
             problems += [Problem(name, _line(lines, place), None, text) for place, text in _rules(submission, folder)]
         except pydantic.ValidationError as error:
             # Whoever has the older key is told once, by that key.
@@ -79,6 +81,16 @@ def read_card(folder: Path) -> CardFile:
             problems += [_problem(one, lines, name) for one in errors]
     problems = sorted(set(problems), key=lambda problem: (problem.row or 0, problem.message))
     return CardFile(folder, submission, problems, lines)
+
+
+def _validated(data: Any) -> Submission:
+    """`data` against the schema; a value that Python itself stumbles over is text that is not usable."""
+    try:
+        return Submission.model_validate(data)
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        if isinstance(error, pydantic.ValidationError):
+            raise
+        return Submission.model_validate({})
 
 
 def _rules(submission: Submission, folder: Path) -> Iterator[tuple[Place, str]]:
@@ -154,8 +166,8 @@ def _load_yaml(path: Path, name: str) -> tuple[Any, dict[Place, int], list[Probl
 
     try:
         text = raw.decode("utf-8-sig")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            return None, {}, [Problem(name, None, None, "it uses YAML aliases (*name): write each value out")]
+        if (refused := _refused(text)) is not None:
+            return None, {}, [Problem(name, *refused)]
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
@@ -173,12 +185,38 @@ def _load_yaml(path: Path, name: str) -> tuple[Any, dict[Place, int], list[Probl
         return None, {}, [Problem(name, None, None, "it is not UTF-8 text: save it as UTF-8")]
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        what = getattr(error, "problem", None) or str(error) or "nested too deeply"
+        what = " ".join((getattr(error, "problem", None) or str(error) or "nested too deeply").split())
         return (
             None,
             {},
             [Problem(name, mark.line + 1 if mark else None, None, f"it is not valid YAML ({what}): mend this line")],
         )
+
+
+_OPENING = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+_CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+
+
+def _refused(text: str) -> tuple[int, None, str] | None:
+    """Line and reason where a card is more than a card, seen token by token before anything is built of it."""
+    depth = 0
+    for count, token in enumerate(yaml.scan(text, Loader=yaml.SafeLoader)):
+        line = token.start_mark.line + 1
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if isinstance(token, yaml.AliasToken | yaml.AnchorToken):
+            return line, None, "it uses YAML aliases (*name, &name): write each value out"
+        if isinstance(token, yaml.TagToken | yaml.DirectiveToken):
+            return line, None, "it uses YAML tags or directives (!name, %NAME): write plain values"
+        if depth > _DEEPEST:
+            return line, None, f"it is nested more than {_DEEPEST} levels deep: it is a short card"
+        if count > _TOKENS:
+            return line, None, f"it holds more than {_TOKENS:,} words: it is a short card"
+    return None
 
 
 _KINDS = {

@@ -49,15 +49,21 @@ class Checked:
     notes: list[str] = field(default_factory=list)
 
 
-def check(folder: Path, dataset: Path, work: Path) -> Checked:
+def check(folder: Path, dataset: Path, work: Path, *, allow_private: bool = False) -> Checked:
     """Everything about one submission; see `check_files` and `check_sounds`."""
-    checked, benchmark = check_files(folder, dataset, work)
+    checked, benchmark = check_files(folder, dataset, work, allow_private=allow_private)
     checked.problems += check_sounds(checked, benchmark)
     return checked
 
 
 def check_files(
-    folder: Path, dataset: Path, work: Path, opened: OpenBenchmark | None = None
+    folder: Path,
+    dataset: Path,
+    work: Path,
+    opened: OpenBenchmark | None = None,
+    *,
+    card: CardFile | None = None,
+    allow_private: bool = False,
 ) -> tuple[Checked, OpenBenchmark]:
     """Card, manifest, and that each file is there once with the checksum that the manifest says.
 
@@ -66,6 +72,8 @@ def check_files(
         dataset: the benchmark.
         work: for what is fetched or made again.
         opened: the dataset, where it was opened before for the same configuration.
+        card: of that folder, where it was read before.
+        allow_private: fetch predictions from addresses that are not public, too.
 
     Raises:
         UserError: no such folder, no `submission.yaml` or `manifest.csv` in it; no dataset.
@@ -76,7 +84,7 @@ def check_files(
     for path in (folder / CARD, folder / MANIFEST, folder / REFERENCE):
         if path.is_symlink():
             raise UserError(f"{path} is a link: put the file itself there")
-    card = read_card(folder)
+    card = card or read_card(folder)
     entries, bad_rows = read_manifest(folder)
     submission = card.submission
     if opened is None:
@@ -89,7 +97,7 @@ def check_files(
         # What is made again is as long as this dataset's references, whatever build its manifest is of.
         if not (again and problem.column in ("samples", "sample_rate")):
             checked.problems.append(problem)
-    checked.files = obtain(card, list(checked.entries.values()), opened, work)
+    checked.files = obtain(card, list(checked.entries.values()), opened, work, allow_private)
     checked.problems += checked.files.problems
     checked.notes += checked.files.notes
     return checked, opened

@@ -9,18 +9,14 @@ from __future__ import annotations
 import hashlib
 import http.client
 import shutil
-import stat
-import tarfile
 import tempfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from tiktok_dm.benchmark.leaderboard.card import CardFile
@@ -29,7 +25,10 @@ from tiktok_dm.benchmark.leaderboard.submission import FOLDER
 from tiktok_dm.benchmark.leaderboard.tables import MANIFEST, Entry
 from tiktok_dm.errors import Problem, UserError, is_no_room
 from tiktok_dm.files import no_room, sha256_file
+from tiktok_dm.network import NotPublic, public_only
+from tiktok_dm.runtime.sandbox import OverLimit, run_limited
 from tiktok_dm.runtime.store import content_key
+from tiktok_dm.unpack import Unusable, unpack
 
 _HEADER = 65_536  # bytes of a wav file beside its samples
 _WIDEST = 8  # bytes a sample
@@ -37,6 +36,8 @@ _WAIT_S = 30.0
 _DEADLINE_S = 3600.0
 _BLOCK = 1 << 20
 _MANY = 10
+_MEMORY_MB = 256  # for unpacking
+_UNPACK_S = 300.0
 
 Wanted = dict[tuple[int, str], Entry]
 
@@ -58,7 +59,9 @@ class Files:
     notes: list[str] = field(default_factory=list)
 
 
-def obtain(card: CardFile, entries: Sequence[Entry], benchmark: OpenBenchmark, work: Path) -> Files:
+def obtain(
+    card: CardFile, entries: Sequence[Entry], benchmark: OpenBenchmark, work: Path, allow_private: bool = False
+) -> Files:
     """The files that the manifest names, with their checksums held against it.
 
     Args:
@@ -67,6 +70,7 @@ def obtain(card: CardFile, entries: Sequence[Entry], benchmark: OpenBenchmark, w
             alone, and its path never looked at.
         benchmark: predictions that are made again are made for it.
         work: folder for archives and what is made again.
+        allow_private: fetch from addresses that are not public, too.
 
     Raises:
         DiskFull: no room in `work`.
@@ -83,7 +87,8 @@ def obtain(card: CardFile, entries: Sequence[Entry], benchmark: OpenBenchmark, w
         name = FOLDER if submission is None else submission.predictions.folder or FOLDER
         root: Path | None = _beside(card, name, files)
     elif submission.predictions.url is not None:
-        root = _fetched(card, submission.predictions.url, submission.predictions.sha256 or "", wanted, work, files)
+        sha256 = submission.predictions.sha256 or ""
+        root = _fetched(card, submission.predictions.url, sha256, wanted, work, files, allow_private)
     else:
         root = _made_again(card, benchmark, work)
     if root is None:
@@ -148,21 +153,33 @@ class _OnlyWeb(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _fetched(card: CardFile, url: str, sha256: str, wanted: Wanted, work: Path, files: Files) -> Path | None:
+def _fetched(
+    card: CardFile, url: str, sha256: str, wanted: Wanted, work: Path, files: Files, allow_private: bool
+) -> Path | None:
     unpacked = work / "unpacked" / f"{sha256}-{content_key('unpacked', 1, sorted(map(str, wanted)), {})}"
     if unpacked.is_dir():
         return unpacked
     most = sum(_largest(entry) for entry in wanted.values()) + _BLOCK
+    unpacked.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".unpack-", dir=unpacked.parent))
+    names = {f"{seed}/{name}.wav": _largest(entry) for (seed, name), entry in wanted.items()}
     try:
-        archive = _downloaded(url, sha256, most, work / "archives")
-        _unpack(archive, wanted, unpacked)
-    except _Unusable as error:
-        files.problems.append(card.problem(("predictions", error.field), f"{url}: {error}"))
+        with public_only(allow_private):
+            archive = _downloaded(url, sha256, most, work / "archives")
+        run_limited(unpack, archive, names, folder, FOLDER, memory_mb=_MEMORY_MB, seconds=_UNPACK_S)
+        folder.chmod(0o755)
+        if not unpacked.exists():
+            folder.replace(unpacked)
+    except (_Unusable, Unusable, OverLimit) as error:
+        place = error.field if isinstance(error, _Unusable) else "url"
+        files.problems.append(card.problem(("predictions", place), f"{url}: {error}"))
         return None
     except OSError as error:
         if is_no_room(error):
             raise no_room(unpacked) from error
         raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return unpacked
 
 
@@ -203,6 +220,8 @@ def _downloaded(url: str, sha256: str, most: int, folder: Path) -> Path:
         except (OSError, ValueError, http.client.HTTPException) as error:
             if is_no_room(error):
                 raise
+            if isinstance(getattr(error, "reason", error), NotPublic):
+                raise _Unusable("the link is refused: it leads to an address that is not public") from None
             raise _Unusable(
                 f"it cannot be fetched ({getattr(error, 'reason', None) or error}): try again later"
             ) from error
@@ -220,68 +239,6 @@ def _downloaded(url: str, sha256: str, most: int, folder: Path) -> Path:
 
 def _largest(entry: Entry) -> int:
     return entry.samples * _WIDEST + _HEADER
-
-
-def _unpack(archive: Path, wanted: Wanted, out: Path) -> None:
-    """Files `SEED/ID.wav` of a zip or tar, also below a folder `predictions`, into `out`, which appears when whole."""
-    names = {f"{seed}/{name}.wav": entry for (seed, name), entry in wanted.items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".unpack-", dir=out.parent))
-    seen = set()
-    try:
-        for member, size, read in _members(archive):
-            parts = PurePosixPath(member).parts
-            key = "/".join(parts[1:] if parts and parts[0] == FOLDER else parts)
-            entry = names.get(key)
-            if entry is None:
-                raise _Unusable(f"it holds {member[:100]}, for which the manifest has no row: pack SEED/ID.wav only")
-            if key in seen:
-                raise _Unusable(f"it holds {key} twice: pack each file once")
-            if size > _largest(entry):
-                raise _Unusable(f"{key} has {size} bytes, which is more than {entry.samples} samples need")
-            seen.add(key)
-            place = folder / str(entry.seed) / f"{entry.id}.wav"
-            place.parent.mkdir(exist_ok=True)
-            with read() as source, open(place, "wb") as target:
-                data = source.read(_largest(entry) + 1)
-                if len(data) > _largest(entry):
-                    raise _Unusable(f"{key} has more than {_largest(entry)} bytes")
-                target.write(data)
-        folder.chmod(0o755)
-        if not out.exists():
-            folder.replace(out)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
-        raise _Unusable(f"it cannot be unpacked ({error}): pack a zip, a tar or a tar.gz") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _members(archive: Path) -> Iterator[tuple[str, int, Any]]:
-    """(name, size, how to open it) of each plain file in an archive; links are refused, folders passed over."""
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            for info in zipped.infolist():
-                if info.is_dir():
-                    continue
-                if stat.S_ISLNK(info.external_attr >> 16):
-                    raise _Unusable(f"it holds {info.filename[:100]}, which is a link: pack the file itself")
-                yield info.filename, info.file_size, lambda info=info: zipped.open(info)
-        return
-    with tarfile.open(archive, "r:*") as tarred:
-        for member in tarred:
-            if member.isdir():
-                continue
-            if not member.isfile():
-                raise _Unusable(f"it holds {member.name[:100]}, which is no plain file: pack the file itself")
-            yield member.name.removeprefix("./"), member.size, lambda member=member: _opened(tarred, member)
-
-
-@contextmanager
-def _opened(tarred: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[IO[bytes]]:
-    source = tarred.extractfile(member)
-    assert source is not None
-    with source:
-        yield source
 
 
 # ------------------------------------------------------------------------------------------- made again
