@@ -13,6 +13,7 @@ import re
 import unicodedata
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -167,9 +168,74 @@ def _header_place(records: Sequence[tuple[int, list[str]]], names: Sequence[str]
 # ------------------------------------------------------------------------------------------- xlsx
 
 
+_INFLATED = 64_000_000  # bytes of a workbook's parts together
+_CELLS = 500_000  # of a sheet, from its first corner to its last cell
+_PLACE = r"([A-Z]{1,7}\d{1,9})"
+_CELL = re.compile(rf"<(?:\w+:)?(?:c|mergeCell)\b[^>]*?\b(?:r|ref)=[\"']{_PLACE}(?::{_PLACE})?[\"']")
+_NAMELESS = re.compile(r"<(?:\w+:)?c(?:\s+(?!r=)\w+=[\"'][^\"']*[\"'])*\s*/?>")  # a cell that does not say where it is
+_ROW = re.compile(r"<(?:\w+:)?row\b[^>]*?\br=[\"'](\d{1,12})[\"']")
+_FORMULA = re.compile(
+    r"<(?:\w+:)?c\b[^>]*?\br=[\"']([A-Z]+\d+)[\"'][^>]*>\s*<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)\s*"
+    r"(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
+)
+
+
+def _look_before(path: Path) -> None:
+    """Refuse a workbook that would take much memory, or whose formulas were never computed, before it is opened.
+
+    Raises:
+        UserError: what is wrong, in which cell, and what to do.
+    """
+    again = "save the table again, or as csv"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            if len(parts) > 2000 or sum(part.file_size for part in parts) > _INFLATED:
+                raise UserError(f"{path.name} inflates to more than {_INFLATED // 1_000_000} MB: {again}")
+            for part in parts:
+                if not part.filename.endswith((".xml", ".rels")):
+                    continue
+                text = archive.read(part).decode("utf-8", "replace")
+                if "<!DOCTYPE" in text or "<!ENTITY" in text:
+                    raise UserError(f"{path.name} defines entities of its own, as no spreadsheet program does: {again}")
+                if part.filename.startswith("xl/worksheets/"):
+                    _look_at_sheet(path.name, text, again)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise UserError(f"{path.name} is a damaged xlsx file ({type(error).__name__}): {again}") from None
+
+
+def _look_at_sheet(name: str, text: str, again: str) -> None:
+    rows, columns, far = 1, 1, "A1"
+    for match in _CELL.finditer(text):
+        for cell in filter(None, match.groups()):
+            letters = cell.rstrip("0123456789")
+            column = 0
+            for letter in letters:
+                column = 26 * column + ord(letter) - 64
+            row = int(cell[len(letters) :])
+            if row > rows or column > columns:
+                far = cell
+            rows, columns = max(rows, row), max(columns, column)
+    if nameless := sum(1 for _ in _NAMELESS.finditer(text)):
+        for match in _ROW.finditer(text):
+            rows, far = max((rows, far), (int(match[1]), f"A{match[1]}"))
+        columns = max(columns, nameless)
+    if rows * columns > _CELLS:
+        raise UserError(
+            f"{name} has a sheet that reaches to cell {far} ({rows:,} rows, {columns:,} columns): delete what lies far "
+            f"from the table, and {again}"
+        )
+    if match_formula := _FORMULA.search(text):
+        raise UserError(
+            f"{name} has a formula in cell {match_formula[1]} whose value is not in the file: open it in a spreadsheet "
+            "program and save it there, or save it as csv"
+        )
+
+
 def _read_xlsx(path: Path, sheet: str | None) -> tuple[list[tuple[int, list[str]]], dict[tuple[int, int], str]]:
     import openpyxl
 
+    _look_before(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about styles and extensions that do not matter here
