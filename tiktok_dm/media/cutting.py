@@ -81,6 +81,7 @@ def cut(
     on_frame: Callable[[float, np.ndarray], None] | None = None,
     sample_s: float = 0.5,
     sample_height: int = 360,
+    audio_track: int | None = None,
 ) -> Cut:
     """Cut `[start_s, end_s)` out of a source into an H.264 + AAC MP4, in one decode.
 
@@ -101,6 +102,7 @@ def cut(
             the same pass.
         sample_s: seconds between sampled frames.
         sample_height: px, greatest height of sampled frames.
+        audio_track: number of the source's sound track, where it should not be the one that `Source` chooses.
 
     Raises:
         MediaError: the source cannot be read, is truncated before `end_s`, or is shorter than that.
@@ -110,7 +112,7 @@ def cut(
     if not 0 <= start_s < end_s:
         raise ValueError(f"a clip from {start_s} s to {end_s} s does not end after its start")
     out = Path(out)
-    with Source(source) as film, Source(source) as sound:
+    with Source(source) as film, Source(source, audio_track=audio_track) as sound:
         length = film.duration
         frame_s = 1 / film.rate
         if Fraction(end_s) > length + frame_s:
@@ -151,7 +153,7 @@ class _Cutting:
         crop = None if scaled or size == shape.upright else (0, 0, *size)
         transform = Transform(shape, "yuv420p", crop, scaled, flags="bicubic")
         timescale, count, durations = base.denominator, 0, {}
-        with Mp4Writer(path, timescale if 600 <= timescale <= 1_000_000 else None) as writer:
+        with Mp4Writer(path, _film_clock(timescale)) as writer:
             # Reordered pictures that last for different times leave a track's length open: keep those in order.
             steady = film.video.average_rate == film.video.base_rate
             stream = writer.add_h264(size, film.rate, base, crf, preset, threads, reorder=steady)
@@ -276,6 +278,11 @@ class _Cutting:
             raise self._broken_off(max(timeline.reached, self.picture_end or Fraction(0)))
 
 
+def _film_clock(timescale: int) -> int:
+    """Ticks a second of a film's own clock, in which the lengths of its pictures are whole: they may count frames."""
+    return min(timescale * -(-600 // timescale), 1_000_000)
+
+
 class _Sampler:
     """Hands small RGB copies of some of a clip's pictures to a callback."""
 
@@ -304,7 +311,8 @@ def _check_cut(path: Path, cut: Cut, sound_samples: int, out: Path) -> None:
         if abs((film.video.start_time or 0) * film.video.time_base) > base:
             wrong.append("a first frame that is not at 0")
         length = (film.video.duration or 0) * film.video.time_base
-        if abs(length - Fraction(cut.end_pts - cut.start_pts) * base) > base:
+        # A film's own clock may be coarser than its picture's.
+        if abs(length - Fraction(cut.end_pts - cut.start_pts) * base) > max(base, Fraction(1, 500_000)):
             wrong.append(f"a picture of {float(length):.4f} s instead of {cut.duration_s:.4f} s")
         if cut.has_audio:
             stored = 0 if film.audio is None else round(film.audio.duration * film.audio.time_base * film.audio.rate)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
+from itertools import chain, pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ import av.error
 import numpy as np
 
 from tiktok_dm.errors import DiskFull, MediaError, is_no_room
-from tiktok_dm.media.source import Source, packets
+from tiktok_dm.media.frames import Transform, color_matrix, decoded, frame_end
+from tiktok_dm.media.source import Source, decode, packets, stored_geometry
 
 # ISO/IEC 14496-3 sampling frequencies that the encoder takes.
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -326,7 +328,10 @@ def mux_audio(
     *,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a film's picture, copied without re-encoding, with new sound that begins with the file.
+    """Write a film with new sound that begins with the file; its picture is copied where MP4 holds its codec.
+
+    Where it can't be copied frame by frame (a codec that MP4 has no place for, a damaged file), it is encoded anew as
+    H.264. Every frame of the film is in the result; that is counted.
 
     Args:
         video: the film; its own sound is left out.
@@ -336,29 +341,128 @@ def mux_audio(
         metadata: FFmpeg's names of the container's tags (`title`, `comment`, `copyright`, ...) and their texts.
 
     Raises:
-        MediaError: as `probe`; or a picture whose codec MP4 does not hold.
+        MediaError: as `probe`; or a picture that can be neither copied nor decoded.
         OSError: the disk is full.
     """
-    with Source(video) as source, whole_file(out) as partial, Mp4Writer(partial) as writer:
-        writer.container.metadata.update(metadata or {})
+    sound = (audio_samples, sample_rate, dict(metadata or {}))
+    if not _copied(video, *sound, out):
+        _encoded(video, *sound, out)
+
+
+def _copied(
+    video: str | PathLike[str],
+    samples: np.ndarray,
+    sample_rate: int,
+    metadata: dict[str, str],
+    out: str | PathLike[str],
+) -> bool:
+    """Whether the picture could be copied, each of its frames."""
+    times = _packet_times(video)
+    if times is None:
+        return False
+    with contextlib.suppress(_NotCopied), Source(video) as source, whole_file(out) as partial:
         try:
-            stream = writer.container.add_stream_from_template(source.video)
-        except ValueError as error:
-            codec = source.video.codec_context.name
-            raise MediaError(
-                f"{video} is coded as {codec}, which an MP4 file cannot hold: convert it to H.264 first."
-            ) from error
-        rate, channels, length, take = _taker(audio_samples, sample_rate)
-        writer.add_aac(rate, channels, take)
-        shift = round(source.origin / source.video.time_base)
-        for packet in packets(source.container, [source.video]):
-            if not isinstance(packet, av.Packet) or packet.dts is None:
-                continue
-            packet.dts -= shift
-            if packet.pts is not None:
-                packet.pts -= shift
-            seconds = max(Fraction(0), packet.dts * packet.time_base)
-            packet.stream = stream
-            writer.container.mux(packet)
-            writer.sound_until(min(length, int(seconds * rate)))
-        writer.sound_until(length, last=True)
+            with Mp4Writer(partial) as writer:
+                writer.container.metadata.update(metadata)
+                # `opaque`: by the stream's parameters alone, also where there is no encoder of its codec.
+                stream = writer.container.add_stream_from_template(source.video, opaque=True)
+                rate, channels, length, take = _taker(samples, sample_rate)
+                writer.add_aac(rate, channels, take)
+                shift = round(source.origin / source.video.time_base)
+                count = 0
+                for packet in packets(source.container, [source.video]):
+                    if not isinstance(packet, av.Packet) or not packet.size:
+                        continue
+                    packet.pts, packet.dts = (stamp - shift for stamp in times[count])
+                    count += 1
+                    seconds = max(Fraction(0), packet.dts * packet.time_base)
+                    packet.stream = stream
+                    writer.container.mux(packet)
+                    writer.sound_until(min(length, int(seconds * rate)))
+                writer.sound_until(length, last=True)
+        except (ValueError, NotImplementedError, av.error.FFmpegError) as error:
+            if is_no_room(error):
+                raise
+            raise _NotCopied from error
+        if count != len(times) or _frames_of(partial) != _frames_of(video):
+            raise _NotCopied
+        return True
+    return False
+
+
+class _NotCopied(Exception):
+    pass
+
+
+def _packet_times(video: str | PathLike[str]) -> list[tuple[int, int]] | None:
+    """(pts, dts) of each packet of a film's picture, in decoding order; None where a pts is missing or given twice.
+
+    Matroska stores no decoding times, and libavformat guesses none for the first reordered pictures: they are the
+    presentation times in rising order, early enough that none comes after its picture is shown.
+    """
+    with Source(video) as source:
+        by_dts = source.container.format.name == "avi"
+        given = [
+            (packet.dts if by_dts else packet.pts, packet.dts)
+            for packet in packets(source.container, [source.video])
+            if isinstance(packet, av.Packet) and packet.size
+        ]
+    shown = [pts for pts, _ in given if pts is not None]
+    if by_dts or len(shown) != len(given) or len(set(shown)) != len(shown):
+        return None
+    decoded_at = [dts for _, dts in given if dts is not None]
+    if len(decoded_at) != len(given) or any(a >= b for a, b in pairwise(decoded_at)):
+        rising = sorted(shown)
+        early = max((late - pts for late, pts in zip(rising, shown, strict=True)), default=0)
+        decoded_at = [late - early for late in rising]
+    return list(zip(shown, decoded_at, strict=True))
+
+
+def _frames_of(video: str | PathLike[str]) -> int:
+    """How many frames of a film decode."""
+    with Source(video) as source:
+        source.video.codec_context.thread_type = "AUTO"
+        return sum(len(decode(packet)) for packet in packets(source.container, [source.video]))
+
+
+def _encoded(
+    video: str | PathLike[str],
+    samples: np.ndarray,
+    sample_rate: int,
+    metadata: dict[str, str],
+    out: str | PathLike[str],
+) -> None:
+    """The picture encoded anew, each frame at its own time."""
+    with Source(video) as source, whole_file(out) as partial:
+        frames = decoded(source, None)
+        first = next(frames, None)
+        if first is None:
+            raise MediaError(f"{video} holds no picture that can be decoded: get the file again.")
+        base, origin = source.video.time_base, round(source.origin / source.video.time_base)
+        shape = stored_geometry(source.video, first[1])
+        size = (max(2, shape.upright[0] // 2 * 2), max(2, shape.upright[1] // 2 * 2))
+        transform = Transform(shape, "yuv420p", None if size == shape.upright else (0, 0, *size), None)
+        count = 0
+        with Mp4Writer(partial) as writer:
+            writer.container.metadata.update(metadata)
+            stream = writer.add_h264(size, source.rate, base, 20, "veryfast", 1, reorder=False)
+            stream.codec_context.colorspace = {"bt709": 1, "bt601": 6, "bt2020": 9}.get(color_matrix(first[1]), 1)
+            stream.codec_context.color_range = 1
+            rate, channels, length, take = _taker(samples, sample_rate)
+            writer.add_aac(rate, channels, take)
+            durations: dict[int, int] = {}
+            held = first
+            for stamp, frame in chain(frames, [(None, None)]):
+                following = frame_end(source, *held) if stamp is None else stamp
+                picture = transform(held[1])
+                picture.pts, picture.time_base, picture.pict_type = held[0] - origin, base, 0
+                durations[held[0] - origin] = following - held[0]
+                writer.put_pictures(stream.encode(picture), durations)
+                writer.sound_until(min(length, int((following - origin) * base * rate)))
+                count += 1
+                if stamp is not None:
+                    held = stamp, frame
+            writer.last_pictures(stream.encode(None), durations, following - first[0])
+            writer.sound_until(length, last=True)
+        if _frames_of(partial) != count:
+            raise MediaError(f"{video} could not be written with all of its {count} frames: convert it to H.264 first.")

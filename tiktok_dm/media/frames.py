@@ -5,23 +5,29 @@ Not for writing (`encoding`, `cutting`) and not for sound (`sound`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import chain
 from os import PathLike
 from typing import Any
 
 import av
+import av.error
 import av.filter
 import numpy as np
 
 from tiktok_dm.errors import MediaError
-from tiktok_dm.media.source import Geometry, Source, decode, packets, stored_geometry
+from tiktok_dm.media.source import Geometry, Source, decode, is_interlaced, packets, stored_geometry
 
 # AVColorSpace numbers (ITU-T H.273 matrix coefficients) to swscale's words; 2 is "unspecified".
 _MATRIX = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 _FULL_RANGE = 2
 # How far before the wanted time to look for a key frame, tried in turn; then the file is decoded from its start.
 _BACKSTEPS_S = (0, 3, 30)
+_STAMPED_BY_GUESS = ("mpeg",)
+"""Containers that do not stamp each frame: after a seek libavformat guesses otherwise than from the start."""
+_BACK_S = 1  # pictures that come in another order than they are shown differ by less
 
 
 def color_matrix(frame: Any) -> str:
@@ -123,6 +129,57 @@ class Transform:
 
 
 def decoded(source: Source, start: Fraction | None, threads: int = 1) -> Iterator[tuple[int, Any]]:
+    """`_decoded`, with interlaced frames made whole ones, each at its own time stamp."""
+    frames = _decoded(source, start, threads)
+    first = next(frames, None)
+    if first is None:
+        return
+    if not is_interlaced(first[1]):
+        yield first
+        yield from frames
+        return
+    yield from _deinterlaced(chain([first], frames))
+
+
+def _deinterlaced(frames: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    """FFmpeg's bwdif, one frame out for each that goes in; it looks a frame ahead."""
+    graph: Any = None
+    stamps: deque[int] = deque()
+    shape = None
+    for stamp, frame in frames:
+        if graph is not None and (frame.width, frame.height, frame.format.name) != shape:
+            graph.push(None)
+            yield from ((stamps.popleft(), whole) for whole in _pulled(graph) if stamps)
+            graph = None
+        if graph is None:
+            shape = (frame.width, frame.height, frame.format.name)
+            graph = av.filter.Graph()
+            graph.threads = 1
+            node = graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+            )
+            for name, arguments in (("bwdif", "mode=send_frame:deint=interlaced"), ("buffersink", "")):
+                following = graph.add(name, arguments) if arguments else graph.add(name)
+                node.link_to(following)
+                node = following
+            graph.configure()
+        stamps.append(stamp)
+        graph.push(frame)
+        yield from ((stamps.popleft(), whole) for whole in _pulled(graph) if stamps)
+    if graph is not None:
+        graph.push(None)
+        yield from ((stamps.popleft(), whole) for whole in _pulled(graph) if stamps)
+
+
+def _pulled(graph: Any) -> Iterator[Any]:
+    while True:
+        try:
+            yield graph.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+
+
+def _decoded(source: Source, start: Fraction | None, threads: int) -> Iterator[tuple[int, Any]]:
     """Frames with strictly rising time stamps (in the stream's time base, as stored), the picture at `start` included.
 
     Args:
@@ -132,6 +189,9 @@ def decoded(source: Source, start: Fraction | None, threads: int = 1) -> Iterato
 
     Yields:
         (time stamp, PyAV frame).
+
+    Raises:
+        MediaError: the file's clock jumps back by more than a second, so that times mean nothing from there on.
     """
     stream = source.video
     stream.codec_context.thread_count = threads
@@ -139,11 +199,15 @@ def decoded(source: Source, start: Fraction | None, threads: int = 1) -> Iterato
     # AVI stores no presentation times: libavformat gives decoding ones, in the order of the packets.
     by_dts = source.container.format.name == "avi"
     attempts = [step for step in _BACKSTEPS_S if start is not None and start - step > 0]
+    if source.container.format.name in _STAMPED_BY_GUESS:
+        attempts = []
     for step in [*attempts, None]:
         if step is None:
             target = None
             if attempts:
-                source.container.seek(min(0, stream.start_time or 0), stream=stream)
+                source.rewind()
+                stream = source.video
+                stream.codec_context.thread_count = threads
         else:
             assert start is not None
             target = round((start + source.origin) / base)
@@ -162,6 +226,12 @@ def decoded(source: Source, start: Fraction | None, threads: int = 1) -> Iterato
                 stamp = frame.dts if by_dts else frame.pts
                 if stamp is None:
                     stamp = last + max(1, round(1 / (source.rate * base))) if last is not None else 0
+                if last is not None and (last - stamp) * base > _BACK_S:
+                    at = float(last * base - source.origin)
+                    raise MediaError(
+                        f"{source.path} has a clock that jumps back at {at:.2f} s: write it anew with "
+                        "`ffmpeg -fflags +genpts -i FILE -c:v libx264 -c:a aac NEW.mp4`, and take that."
+                    )
                 if (last is not None and stamp <= last) or (key is not None and stamp < key):
                     continue
                 last = stamp

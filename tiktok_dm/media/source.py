@@ -5,6 +5,7 @@ Not for pictures or sound themselves: see `frames` and `sound`.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,17 @@ _NOT_A_VIDEO = {"tty", "srt", "webvtt", "ass", "image2", "aqtitle", "jacosub", "
 
 # Titles that are no UTF-8 are nobody's loss: PyAV 19 replaces what it can't read by itself and takes no word for it.
 _FORGIVING: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+
+LIMITS = "TIKTOK_DM_MEDIA_LIMITS"
+"""Environment variable; `off` lifts the bounds below, for whoever knows his files."""
+MAX_PIXELS = 36_000_000  # of a frame: 8K is 33 million
+MAX_STREAMS = 64
+MAX_SECONDS = 86_400
+MAX_CHANNELS = 32
+
+_COVER = 0x400 | 0x800  # attached picture, timed thumbnails
+_DEFAULT = 0x1
+_ASIDE = 0x8 | 0x80 | 0x100 | 0x20000  # commentary; for hearing, for visually impaired; descriptions
 
 av.logging.set_level(None)  # findings are raised as errors, not printed among progress bars
 
@@ -62,6 +74,8 @@ class Probe:
         container: FFmpeg's name of it.
         start_s: time stamp of the file's first instant; all other times in this project are counted from it.
         audio: its sound, or None.
+        interlaced: whether its first frame is two fields; such films are deinterlaced when their frames are read.
+        audio_track: number of its sound track that is read, from 0 among all its sound tracks; None without sound.
     """
 
     duration_s: float
@@ -75,6 +89,8 @@ class Probe:
     container: str
     start_s: float
     audio: AudioProbe | None
+    interlaced: bool = False
+    audio_track: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,27 +144,38 @@ def stored_geometry(stream: Any, frame: Any) -> Geometry:
 class Source:
     """A file open for reading; use it as a context manager.
 
+    Of several streams of a kind the one is read that its container marks as the default one, as players do, else the
+    first. Cover pictures are no video, and commentary, descriptions and mixes for impaired people are taken only where
+    there is nothing else, whatever they are marked as.
+
     Args:
         path: the file.
         need: `"video"` or `"audio"`: the stream that must be there.
+        audio_track: number of another sound track, from 0 among all of the file's sound tracks.
 
     Raises:
-        MediaError: the file is missing, empty, truncated, not a media file, or lacks the needed stream.
+        MediaError: the file is missing, empty, truncated, not a media file, lacks the needed stream or track, or states
+            sizes that no film has (`MAX_PIXELS` and the like; `LIMITS` lifts that).
     """
 
-    def __init__(self, path: str | PathLike[str], need: str = "video") -> None:
+    def __init__(self, path: str | PathLike[str], need: str = "video", audio_track: int | None = None) -> None:
         self.path = Path(path)
         self.name = self.path.name
         self.container = self._open()
         try:
+            self._check_sizes()
             self.video = self._video_stream()
-            self.audio = self.container.streams.audio[0] if self.container.streams.audio else None
+            self.audio_track, self.audio = self._audio_stream(audio_track)
             if need == "video" and self.video is None:
                 what = "holds sound but no moving picture" if self.audio else "is not a video"
                 raise MediaError(f"{self.path} {what}: give a video file.")
             if need == "audio" and self.audio is None:
                 raise MediaError(f"{self.path} has no sound: give a file with an audio track.")
             self.origin = self._origin()
+        except (AttributeError, TypeError, ValueError, OverflowError, ZeroDivisionError, av.error.FFmpegError) as error:
+            # What PyAV and libav say of headers that make no sense.
+            self.container.close()
+            raise MediaError(f"{self.path} is damaged: its header cannot be read. Get the file again.") from error
         except BaseException:
             self.container.close()
             raise
@@ -171,11 +198,12 @@ class Source:
             raise MediaError(f"{path} is empty: get the file again.")
         try:
             container = av.open(str(path), **_FORGIVING)
-        except PermissionError as error:
-            raise MediaError(f"{path} may not be read by this account: change its permissions.") from error
-        except (av.error.FFmpegError, ValueError) as error:
-            with path.open("rb") as file:
-                head = file.read(16)
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            try:
+                with path.open("rb") as file:
+                    head = file.read(16)
+            except OSError as unread:
+                raise MediaError(f"{path} may not be read ({unread.strerror}): change its permissions.") from error
             if head[4:8] in (b"ftyp", b"mdat", b"moov", b"wide"):
                 raise MediaError(f"{path} is truncated (its index is missing): get the file again.") from error
             raise MediaError(f"{path} is not a video that can be read: give a video file.") from error
@@ -186,9 +214,54 @@ class Source:
         return container
 
     def _video_stream(self) -> Any:
-        streams = self.container.streams.video
         # A cover picture is a video stream to FFmpeg, and nothing that moves.
-        return next((s for s in streams if not (int(s.disposition) & 0x400) and s.codec_context), None)
+        films = [s for s in self.container.streams.video if not int(s.disposition) & _COVER and s.codec_context]
+        chosen = min(films, key=lambda stream: not int(stream.disposition) & _DEFAULT, default=None)
+        if chosen is not None and _limited():
+            chosen.codec_context.options = {**chosen.codec_context.options, "max_pixels": str(MAX_PIXELS)}
+        return chosen
+
+    def _audio_stream(self, track: int | None) -> tuple[int | None, Any]:
+        """Number among all sound tracks, and stream."""
+        every = list(enumerate(self.container.streams.audio))
+        if track is not None:
+            if not 0 <= track < len(every):
+                raise MediaError(f"{self.path} has {len(every)} sound tracks, counted from 0, and no track {track}.")
+            return every[track]
+        usable = [(k, s) for k, s in every if s.codec_context and s.codec_context.sample_rate and _channels(s)]
+
+        def rank(one: tuple[int, Any]) -> tuple[bool, bool]:
+            flags = int(one[1].disposition)
+            return bool(flags & _ASIDE), not flags & _DEFAULT
+
+        return min(usable, key=rank, default=(None, None))
+
+    def rewind(self) -> None:
+        """Open the file anew, at its start: where a seek back would give other time stamps (clocks that wrap)."""
+        self.container.close()
+        self.container = self._open()
+        self.video = self._video_stream()
+        if self.audio_track is not None:
+            self.audio = self.container.streams.audio[self.audio_track]
+
+    def _check_sizes(self) -> None:
+        """Refuse what a header states, before anything is decoded."""
+        if not _limited():
+            return
+        what = ""
+        if len(self.container.streams) > MAX_STREAMS:
+            what = f"{len(self.container.streams)} streams"
+        for stream in self.container.streams.video:
+            context = stream.codec_context
+            if context and (context.width or 0) * (context.height or 0) > MAX_PIXELS:
+                what = f"frames of {context.width} x {context.height} px"
+        for stream in self.container.streams.audio:
+            if _channels(stream) > MAX_CHANNELS:
+                what = f"{_channels(stream)} channels of sound"
+        if (self.container.duration or 0) > MAX_SECONDS * av.time_base:
+            what = f"a length of {self.container.duration / av.time_base / 3600:,.0f} hours"
+        if what:
+            raise MediaError(f"{self.path} states {what}, more than a film has; if that is right, set {LIMITS}=off.")
 
     def _origin(self) -> Fraction:
         """Time stamp of the first instant: the earliest stream's start, except sound primed before a picture at 0."""
@@ -236,6 +309,20 @@ class Source:
         raise MediaError(f"{self.path} holds no picture that can be decoded: get the file again.")
 
 
+def _limited() -> bool:
+    return os.environ.get(LIMITS, "").lower() != "off"
+
+
+def _channels(stream: Any) -> int:
+    layout = stream.codec_context.layout if stream.codec_context else None
+    return int(layout.nb_channels) if layout else 0
+
+
+def is_interlaced(frame: Any) -> bool:
+    """Whether a frame is two fields, taken one after the other."""
+    return bool(frame.interlaced_frame)
+
+
 def packets(container: Any, streams: list[Any]) -> Iterator[Any]:
     """Packets until the end of the file, or until where a damaged file breaks off; then one empty packet a stream."""
     iterator = container.demux(*streams)
@@ -244,7 +331,7 @@ def packets(container: Any, streams: list[Any]) -> Iterator[Any]:
             packet = next(iterator)
         except StopIteration:
             return
-        except (av.error.InvalidDataError, av.error.EOFError):
+        except av.error.FFmpegError:  # whatever libav calls it, the file is readable up to here
             break
         yield packet
     yield from streams
@@ -256,7 +343,7 @@ def decode(packet: Any) -> list[Any]:
         if isinstance(packet, av.Packet):
             return packet.decode()
         return packet.codec_context.decode(None)
-    except (av.error.InvalidDataError, av.error.EOFError):
+    except av.error.FFmpegError:
         return []
 
 
@@ -275,7 +362,8 @@ def probe(path: str | PathLike[str]) -> Probe:
     with Source(path) as source:
         video, audio = source.video, source.audio
         duration = source.duration
-        shape = stored_geometry(video, source.first_frame())
+        frame = source.first_frame()
+        shape = stored_geometry(video, frame)
         sound = None
         if audio is not None:
             length = audio.duration * audio.time_base if audio.duration else duration
@@ -293,4 +381,6 @@ def probe(path: str | PathLike[str]) -> Probe:
             container=source.container.format.name,
             start_s=float(source.origin),
             audio=sound,
+            interlaced=is_interlaced(frame),
+            audio_track=source.audio_track,
         )
