@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import csv
 import datetime
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import openpyxl
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiktok_dm.annotations.author_file import AUTHORS_FILE_ID, fetch_annotations, import_annotations
 from tiktok_dm.annotations.foreign_clips import canonical_link
 from tiktok_dm.annotations.foreign_table import format_time, parse_range, parse_time
 from tiktok_dm.annotations.released import compare_with_released, released_annotations
+from tiktok_dm.annotations.splits import audit_splits
 from tiktok_dm.annotations.tables import Annotations, DatasetMeta, check_annotations, read_annotations, typed
+from tiktok_dm.annotations.titles import near_titles, normal_title
 from tiktok_dm.errors import ProblemsError, UserError
 
 A, B = "https://www.youtube.com/watch?v=aaaaaaaaaaa", "https://www.youtube.com/watch?v=bbbbbbbbbbb"
@@ -455,8 +459,8 @@ def test_two_links_for_one_compilation(tmp_path, release):
 def test_nothing_says_which_compilation_or_song(tmp_path):
     file = table(tmp_path / "a.csv", [[0, "0:00-0:05"], [1, "0:05-0:09"]], ["clip", "time"])
     assert problems(file, tmp_path / "out", compare=False) == [
-        "a.csv, line 2: no column holds the compilation's link or id: say which with --column url=NAME or --column "
-        "compilation_id=NAME",
+        "a.csv, line 2: no column holds the compilation's link, file or id: say which with --column url=NAME, "
+        "--column file=NAME or --column compilation_id=NAME",
         "a.csv, line 2: no column holds the song: say which with --column song_id=NAME or song_title=NAME",
     ]
 
@@ -611,3 +615,92 @@ def test_fetch_refuses_before_it_downloads(tmp_path, drive, release):
     with pytest.raises(UserError, match="is not the id of a Google Drive file"):
         fetch_annotations(tmp_path / "new", "../x", released=release)
     assert drive.addresses == []
+
+
+# ------------------------------------------------------------------------------------------- titles and plain tables
+
+SPELLINGS = {
+    "composed or not": lambda t: unicodedata.normalize("NFD", t),
+    "case": str.upper,
+    "lower case": str.lower,
+    "spaces": lambda t: "  " + t.replace(" ", "   ") + " ",
+    "no-break spaces": lambda t: t.replace(" ", "\u00a0"),
+    "apostrophe": lambda t: t.replace("'", "\u2019"),
+    "accent for apostrophe": lambda t: t.replace("'", "\u00b4"),
+    "dash": lambda t: t.replace("-", "\u2013"),
+    "full width": lambda t: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in t),
+    "zero width": lambda t: t[:1] + "\u200b" + t[1:],
+}
+TITLES = st.text("abcdeghk ÀéñößЖщ日本0123456789'-", min_size=1, max_size=20).filter(
+    lambda t: bool(t.strip()) and " -" not in t and "- " not in t and t[:1] not in " -'" and "ß" not in t
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(title=TITLES, how=st.lists(st.sampled_from(sorted(SPELLINGS)), min_size=1, max_size=4))
+def test_one_title_however_it_is_spelled(title: str, how: list[str]) -> None:
+    other = title
+    for name in how:
+        other = SPELLINGS[name](other)
+    assert normal_title(other) == normal_title(title), (title, other)
+    assert normal_title(normal_title(title)) == normal_title(title)
+
+
+@pytest.mark.parametrize(
+    "guest", ["feat. Ann", "ft. Ann", "ft Ann", "FEAT. Ann", "featuring Ann", "(feat. Ann)", "[ft. Ann]", "(Ft. Ann)"]
+)
+def test_a_guest_is_written_in_many_ways(guest: str) -> None:
+    assert normal_title(f"Song {guest}") == "song feat. ann"
+
+
+@pytest.mark.parametrize("title", ["Softly", "Left Alone", "Often", "The Feature", "Fifty Feet", "Lift", "ft", "A - B"])
+def test_what_is_no_guest_stays(title: str) -> None:
+    assert normal_title(title) == title.lower()
+
+
+def test_near_titles_are_pairs_for_a_person(tmp_path: Path) -> None:
+    titles = {
+        0: "Levitating", 1: "Levitatng", 2: "Part 1 of it", 3: "Part 2 of it", 4: "Café", 5: "Cafe", 6: "Stay",
+        7: "Stay",
+        8: "Bad Guy", 9: "Bad Guy (feat. X)", 10: "Salt & Pepper", 11: "Salt and Pepper", 12: "Go", 13: "So", 14: "",
+    }  # fmt: skip
+    artists = {6: "Rihanna", 7: "The Kid LAROI"}
+    assert near_titles(titles, artists) == [(0, 1), (4, 5), (8, 9), (10, 11)]
+
+
+def test_near_titles_on_both_sides_of_a_split_are_told(tmp_path: Path) -> None:
+    clips = pd.DataFrame({"clip_id": [0, 1, 2], "song_id": [0, 1, 2]})
+    splits = pd.DataFrame({"song_id": [0, 1, 2], "split": ["train", "test", "train"]})
+    songs = pd.DataFrame({"song_id": [0, 1, 2], "title": ["Bad Guy", "bad  guy", "Bad Guys"], "artist": [None] * 3})
+    found = [(f.kind, f.severity, f.song_ids) for f in audit_splits(clips, splits, catalogue=songs)]
+    assert ("near_title_across_splits", "error", (0, 1)) in found
+    assert ("near_title_across_splits", "warning", (1, 2)) in found
+    assert ("near_title_within_split", "warning", (0, 2)) in found
+
+
+def imported(tmp_path: Path, text: str, **options: Any) -> Any:
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    return import_annotations(tmp_path / "t.csv", tmp_path / "out", compare=False, **options)
+
+
+def test_the_plainest_tables(tmp_path: Path) -> None:
+    made = imported(tmp_path, "file,start,end,song\na b.mp4,0:12.5,0:25,Salsa\na b.mp4,0:30,0:40,22\nc.mp4,3,9,salsa\n")
+    assert [*made.annotations.compilations.file] == ["a b.mp4", "c.mp4"]
+    assert [*made.annotations.clips.compilation_id] == [0, 0, 1]
+    assert [*made.annotations.clips.song_id] == [0, 1, 0]
+    assert [*made.annotations.songs.title] == ["Salsa", "22"]
+    assert any("'Salsa' and 'salsa' are one title, spelled in 2 ways: song 0" in note for note in made.notes)
+
+
+def test_a_table_without_a_header_by_the_numbers_of_its_columns(tmp_path: Path) -> None:
+    columns = {"file": "1", "start_s": "3", "end_s": "4", "song_title": "2"}
+    made = imported(tmp_path, "a.mp4,Salsa,3,9,x\nb.mp4,Tango,5,9,y\n", columns=columns)
+    assert [*made.annotations.songs.title] == ["Salsa", "Tango"]
+    assert [*made.annotations.clips.start_s] == [3, 5]
+    assert made.ignored == ["5"]
+
+
+def test_two_songs_of_one_title_by_two_artists_are_two(tmp_path: Path) -> None:
+    rows = ["0,9,Stay,Rihanna", "9,18,Stay,The Kid LAROI", "18,27,stay,RIHANNA"]
+    made = imported(tmp_path, "\n".join(["file,start,end,song title,artist", *(f"a.mp4,{row}" for row in rows)]))
+    assert [*made.annotations.clips.song_id] == [0, 1, 0]

@@ -289,3 +289,13 @@ def test_only_what_was_moved_changes_and_by_its_milliseconds(tmp_path_factory, l
     assert made.clips.end_s[last] == pytest.approx(eaf.timeslots[slot] / 1000, abs=1e-9)
     assert made.clips.start_s[last] == base.clips.start_s[last]
     pd.testing.assert_frame_equal(made.clips.drop(index=last), base.clips.drop(index=last))
+
+
+def test_an_offset_given_in_elan_is_applied(folder, out, tmp_path):
+    """With TIME_ORIGIN the document's time 0 is that instant of the video, in ms."""
+    edited(first_file(out), ("<MEDIA_DESCRIPTOR ", '<MEDIA_DESCRIPTOR TIME_ORIGIN="1500" '))
+    base = read_proposals(folder)
+    regions, _ = read_elan(out, base.annotations)
+    before = base.clips[(base.clips.compilation_id == 0) & base.clips.start_s.notna()].sort_values("start_s")
+    moved = sorted(region.start_s for region in regions if region.compilation_id == 0)
+    assert moved == pytest.approx([start + 1.5 for start in before.start_s], abs=1e-3)

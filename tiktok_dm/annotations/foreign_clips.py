@@ -8,21 +8,37 @@ reading files and naming columns (`tiktok_dm.annotations.foreign_table`), nor fo
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
-from tiktok_dm.annotations.foreign_table import ForeignTable, parse_range, parse_time
+from tiktok_dm.annotations.foreign_table import ForeignTable, parse_range, parse_time, plain
 from tiktok_dm.annotations.released import Difference
 from tiktok_dm.annotations.rules import RawTable, check_table
 from tiktok_dm.annotations.tables import Annotations, DatasetMeta, typed
+from tiktok_dm.annotations.titles import normal_title
 from tiktok_dm.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_NO_TITLES = {
+    "unknown",
+    "untitled",
+    "unnamed",
+    "none",
+    "n/a",
+    "na",
+    "?",
+    "-",
+    "tbd",
+    "original sound",
+    "no title",
+    "id",
+}
+"""Normal forms of titles that name no song."""
 _DURATION_SLACK_S = 1.0  # annotated times are often whole seconds
 
 
@@ -44,6 +60,7 @@ class ForeignClips:
         self.differences: list[Difference] = []
         self.durations: dict[int, float] = {}
         self.problems: list[Problem] = []
+        self.files: list[str] = []
         self.fact_song: dict[int, int] = {}
         self.fact_compilation: dict[int, int] = {}
         if released is not None:
@@ -78,9 +95,15 @@ class ForeignClips:
             "notes": self.cells("notes"),
         }
         clips = self._checked("clips", cells, range(len(clip_ids)))
-        by_compilation = {"title": self.cells("compilation_title"), "url": links, "file": self.cells("file")}
+        files = self.files or self.cells("file")
+        by_compilation = {"title": self.cells("compilation_title"), "url": links, "file": files}
         compilations = self._grouped("compilations", "compilation_id", compilation_ids, by_compilation)
-        by_song = {"title": titles, "artist": self.cells("artist"), "genre": self.cells("genre")}
+        artists: dict[tuple[str, str], str] = {}
+        one_spelling = [
+            artists.setdefault((song, normal_title(artist)), artist)
+            for song, artist in zip(song_ids, self.cells("artist"), strict=True)
+        ]
+        by_song = {"title": titles, "artist": one_spelling, "genre": self.cells("genre")}
         songs = self._grouped("songs", "song_id", song_ids, by_song)
         splits = None
         if "split" in self.places:
@@ -265,6 +288,12 @@ class ForeignClips:
         if "compilation_id" in self.places:
             return self._from_zero("compilation_id", cells, set(self.fact_compilation.values()))
         released = [str(self.fact_compilation.get(_number(c), "")) if own_ids else "" for c in clip_ids]
+        files = self._filled_down("file")
+        if not any(links) and all(files):
+            distinct_files = list(dict.fromkeys(files))
+            self.notes.append("compilations are the files, numbered from 0 in the order in which they appear")
+            self.files = files
+            return [str(distinct_files.index(file)) for file in files]
         if not any(links):
             if all(released):
                 self.notes.append("the file has no links: each clip's compilation is the released one")
@@ -272,8 +301,8 @@ class ForeignClips:
             self.say(
                 0,
                 "url",
-                "no column holds the compilation's link or id: say which with --column url=NAME or "
-                "--column compilation_id=NAME",
+                "no column holds the compilation's link, file or id: say which with --column url=NAME, --column "
+                "file=NAME or --column compilation_id=NAME",
             )
             return ["0"] * len(links)
         pairs = {pair for pair in zip(links, released, strict=True) if all(pair)}
@@ -302,17 +331,62 @@ class ForeignClips:
                 return ["0"] * len(labels), titles
             self.notes.append("the file names no songs: each clip's song is the released one")
             return released, titles
-        if "song_id" in self.places and any(re.fullmatch(r"[+-]?[0-9]+", label) for label in labels):
-            return self._from_zero("song_id", labels, set(self.fact_song.values())), titles
-        pairs = {pair for pair in zip(labels, released, strict=True) if all(pair)}
-        distinct = list(dict.fromkeys(label for label in labels if label))
-        if len(pairs) == len(distinct) == len({label for label, _ in pairs}) == len({known for _, known in pairs}):
-            by_label = dict(pairs)
+        if "song_id" in self.places:
+            # In a column of ids a word is a slip; in one called `song` numbers are ids where all are, else titles.
+            numbers = [bool(re.fullmatch(r"[+-]?[0-9]+", label)) for label in labels if label]
+            of_ids = re.search(r"(id|no|nr|number|index)$", plain(self.table.header[self.places["song_id"]]))
+            if any(numbers) if of_ids else all(numbers):
+                return self._from_zero("song_id", labels, set(self.fact_song.values())), titles
+        keys = self._song_keys(labels)
+        pairs = {pair for pair in zip(keys, released, strict=True) if all(pair)}
+        distinct = list(dict.fromkeys(key for key in keys if key))
+        if len(pairs) == len(distinct) == len({key for key, _ in pairs}) == len({known for _, known in pairs}):
+            by_key = dict(pairs)
             self.notes.append("songs have the ids of their clips in the release")
         else:
-            by_label = {label: str(k) for k, label in enumerate(distinct)}
+            by_key = {key: str(k) for k, key in enumerate(distinct)}
             self.notes.append("songs are numbered from 0 in the order in which they appear")
-        return [by_label.get(label, "") for label in labels], titles if any(titles) else labels
+        self._say_what_is_joined(labels, keys, by_key)
+        named = titles if any(titles) else labels
+        first: dict[str, str] = {}
+        for key, title in zip(keys, named, strict=True):
+            first.setdefault(key, title)
+        # One song has one title: the first spelling of it.
+        return [by_key.get(key, "") for key in keys], [first[key] if key else "" for key in keys]
+
+    def _song_keys(self, labels: list[str]) -> list[str]:
+        """By which rows are of one song: the title's normal form, and the artist's where the file names artists.
+
+        A row without an artist is of the one song of that title, where there is only one.
+        """
+        titles = [normal_title(label) for label in labels]
+        artists = [normal_title(artist) for artist in self.cells("artist")]
+        known: dict[str, set[str]] = {}
+        for title, artist in zip(titles, artists, strict=True):
+            known.setdefault(title, set()).update({artist} - {""})
+        keys = []
+        for title, artist in zip(titles, artists, strict=True):
+            only = next(iter(known[title])) if len(known[title]) == 1 else ""
+            keys.append(f"{title}\n{artist or only}" if title else "")
+        return keys
+
+    def _say_what_is_joined(self, labels: list[str], keys: list[str], ids: Mapping[str, str]) -> None:
+        spelled: dict[str, list[str]] = {}
+        rows: dict[str, int] = {}
+        for label, key in zip(labels, keys, strict=True):
+            if key:
+                rows[key] = rows.get(key, 0) + 1
+                if label not in spelled.setdefault(key, []):
+                    spelled[key].append(label)
+        for key, labels_of_one in spelled.items():
+            if len(labels_of_one) > 1:
+                words = " and ".join(repr(label) for label in labels_of_one)
+                self.notes.append(f"{words} are one title, spelled in {len(labels_of_one)} ways: song {ids[key]}")
+            if key.partition("\n")[0] in _NO_TITLES and rows[key] > 1:
+                self.notes.append(
+                    f"{rows[key]} clips have the title {labels_of_one[0]!r} and count as one song, {ids[key]}: "
+                    "give each song a title of its own if they are several"
+                )
 
     def _from_zero(self, name: str, ids: list[str], released: set[int]) -> list[str]:
         """`ids` less one where they are exactly the released ids counted from one."""

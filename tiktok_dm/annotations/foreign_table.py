@@ -109,9 +109,12 @@ def read_foreign_table(path: Path, sheet: str | None = None, names: Sequence[str
         records, problems = split_records(text, path.name, _delimiter(path, text))
         if problems:
             raise ProblemsError(problems)
+    if records and names and all(name.isdecimal() for name in names) and not _has_header(records):
+        width = max(len(cells) for _, cells in records)
+        records = [(0, [str(k + 1) for k in range(width)]), *records]  # columns are told by their numbers
     if len(records) < 2:
         raise UserError(f"{path.name} has {'no rows under its header' if records else 'nothing in it'}: give a table")
-    top = _header_place(records, names)
+    top = 0 if records[0][0] == 0 else _header_place(records, names)
     line, header = records[top]
     width = max(len(cells) for _, cells in records[top:])
     used = [k for k in range(width) if any(k < len(cells) and cells[k].strip() for _, cells in records[top:])]
@@ -152,6 +155,14 @@ def _delimiter(path: Path, text: str) -> str:
         return "\t"
     first = "\n".join(text.splitlines()[:_HEADER_ROWS])
     return max(",;\t", key=lambda mark: (first.count(mark), mark == ","))
+
+
+def _has_header(records: Sequence[tuple[int, list[str]]]) -> bool:
+    """Whether two cells of one of the first rows are names of fields."""
+    known = {alias for field_name, aliases in ALIASES.items() for alias in (plain(field_name), *aliases)}
+    return any(
+        sum(any(form in known for form in _forms(cell)) for cell in cells) >= 2 for _, cells in records[:_HEADER_ROWS]
+    )
 
 
 def _header_place(records: Sequence[tuple[int, list[str]]], names: Sequence[str]) -> int:
@@ -337,6 +348,8 @@ def match_columns(
         found = exact or [k for k, theirs in enumerate(table.header) if plain(theirs) == plain(name) != ""]
         if len(found) == 1:
             return found[0]
+        if not found and name.isdecimal() and 1 <= int(name) <= len(table.header):
+            return int(name) - 1
         near = difflib.get_close_matches(name, table.header, n=1, cutoff=0.5)
         hint = f"did you mean {shown(near[0])}?" if near else f"it has {', '.join(shown(t) for t in table.header)}"
         say(None, f"there {'are two columns' if found else 'is no column'} {shown(name)}: {hint}")
@@ -358,7 +371,7 @@ def match_columns(
         fields = [name for name, aliases in ALIASES.items() if _forms(theirs) & {plain(name), *aliases}]
         if fields:
             left.setdefault(fields[0], []).append(k)
-        elif _forms(theirs) & _ROW_NUMBERS:
+        elif _forms(theirs) & _ROW_NUMBERS or table.header_line == 0:  # of a table without a header, what is not named
             dropped.add(k)
         else:
             near = nearest_name(theirs, ALIASES) or "FIELD"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tiktok_dm.annotations.titles import near_titles, normal_title
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import SPLITS
 
@@ -35,7 +36,8 @@ class Finding:
     Args:
         kind: `song_in_two_splits`, `clip_in_two_splits`, `near_duplicate_across_splits`, `clip_twice_across_splits`,
             `song_without_split`, `clip_without_song`, `unknown_split`, `unknown_song`, `empty_split`,
-            `near_duplicate_within_split` or `clip_twice_within_split`.
+            `near_duplicate_within_split`, `clip_twice_within_split`, `near_title_across_splits` or
+            `near_title_within_split`.
         severity: `error` where what a model hears in training is tested too, or a clip has no place; else `warning`.
         message: what it is and what to do, in one sentence.
         song_ids, clip_ids: whom it concerns.
@@ -196,6 +198,7 @@ def audit_splits(
     splits: pd.DataFrame,
     near_duplicates: SongPairs | Callable[[pd.DataFrame], SongPairs] | None = None,
     twice: ClipPairs | None = None,
+    catalogue: pd.DataFrame | None = None,
 ) -> list[Finding]:
     """Look for leaks between splits, and for clips and songs without a place.
 
@@ -208,6 +211,8 @@ def audit_splits(
             not looked for.
         twice: pairs `(clip_id, clip_id)` or `(clip_id, clip_id, how alike in words)` of clips that are one dance to
             one stretch of music, twice in the table. None: not looked for.
+        catalogue: `song_id`, `title`, `artist` of all songs: titles that are nearly the same are told. None: not
+            looked for.
 
     Returns:
         Errors first (of them, what crosses splits first), then warnings; empty when all is well.
@@ -247,7 +252,8 @@ def audit_splits(
             findings.append(Finding("clip_in_two_splits", "error", message, songs, (clip,)))
     across, inside = _near_duplicates(clips, near_duplicates, of_song, songs_of_clips)
     twice_across, twice_inside = _twice(twice, clip_splits, clip_songs)
-    findings += across + twice_across
+    titles_across, titles_inside = _near_titles(catalogue, of_song, songs_of_clips)
+    findings += across + twice_across + titles_across
     for song, mine in sorted(songs_of_clips.items()):
         if song not in of_song:
             message = f"song {song} has {_many(len(mine), 'clip')} but no split: add a line for it"
@@ -266,7 +272,37 @@ def audit_splits(
     for split in SPLITS[:2]:
         if split not in filled:
             findings.append(Finding("empty_split", "warning", f"no clip is in {split}: give it some songs"))
-    return findings + inside + twice_inside
+    return findings + inside + twice_inside + titles_inside
+
+
+def _near_titles(
+    songs: pd.DataFrame | None, of_song: dict[int, list[str]], songs_of_clips: dict[int, set[int]]
+) -> tuple[list[Finding], list[Finding]]:
+    """Songs of two ids whose titles are one, or nearly: an error across splits where they are one title."""
+    across, inside = [], []
+    for (a, b), (one, other) in near_songs(songs).items():
+        names = set(of_song.get(a, [])) | set(of_song.get(b, []))
+        mine = _ids(songs_of_clips.get(a, set()) | songs_of_clips.get(b, set()))
+        same = normal_title(one) == normal_title(other)
+        what = f"songs {a} and {b} are called {one!r} and {other!r}"
+        if len(names) > 1:
+            message = f"{what} and are in {_listed(names)}: if they are one song, give them one id"
+            across.append(Finding("near_title_across_splits", "error" if same else "warning", message, (a, b), mine))
+        else:
+            message = f"{what}: if they are one song, give them one id"
+            inside.append(Finding("near_title_within_split", "warning", message, (a, b), mine))
+    return across, inside
+
+
+def near_songs(songs: pd.DataFrame | None) -> dict[tuple[int, int], tuple[str, str]]:
+    """Pairs of songs whose titles are one or nearly one, with both titles; see `titles.near_titles`."""
+    if songs is None or "title" not in songs:
+        return {}
+    titles = {int(k): str(t) for k, t in zip(songs.song_id, songs.title, strict=True) if not _absent(t)}
+    artists = {}
+    if "artist" in songs:
+        artists = {int(k): str(a) for k, a in zip(songs.song_id, songs.artist, strict=True) if not _absent(a)}
+    return {pair: (titles[pair[0]], titles[pair[1]]) for pair in near_titles(titles, artists)}
 
 
 def _near_duplicates(

@@ -180,6 +180,10 @@ def _notes(annotations: Annotations) -> list[str]:
         idle = sorted(set(frame[noun].dropna()) - set(clips[noun].dropna()))
         if idle:
             notes.append(f"no clip has {noun} {', '.join(map(str, idle[:10]))}{' ...' if len(idle) > 10 else ''}")
+    from tiktok_dm.annotations.splits import near_songs
+
+    for (a, b), (one, other) in near_songs(annotations.songs).items():
+        notes.append(f"songs {a} and {b} are called {one!r} and {other!r}: if they are one song, give them one id")
     if annotations.splits is None:
         notes.append("there is no splits file: make one with `tiktok-dm split`")
     else:

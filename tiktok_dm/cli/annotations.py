@@ -185,7 +185,7 @@ def split(
             listened = _audit_sound(annotations, media, dataset, as_json)
             findings, heard = listened.findings, {"heard": listened.heard, "notes": listened.notes}
         else:
-            findings = song_splits.audit_splits(annotations.clips, annotations.splits)
+            findings = song_splits.audit_splits(annotations.clips, annotations.splits, catalogue=annotations.songs)
         leaks = [finding for finding in findings if finding.severity == "error"]
         counts = song_splits.count_splits(annotations.clips, annotations.splits)
         if as_json:

@@ -199,10 +199,13 @@ def build(
 
 def _show_plan(plan: Plan, as_json: bool) -> None:
     excluded = sorted({clip.excluded for clip in plan.clips if clip.excluded})
+    missing = {source.compilation_id for source in plan.missing}
+    possible = sum(clip.compilation_id not in missing for clip in plan.buildable)
     result: dict[str, Any] = {
         "name": plan.name,
         "clips": len(plan.clips),
-        "buildable": len(plan.buildable),
+        "buildable": possible,
+        "missing_sources": {str(source.compilation_id): source.source for source in plan.missing},
         "compilations": len(plan.sources),
         "not_buildable_because": excluded,
         "cost": plan.cost(),
@@ -214,12 +217,22 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
     cost = plan.cost()
     cpu = sum(seconds for name, seconds in cost.items() if name.startswith("cpu_s_"))
     print(
-        f"{plan.name}: {len(plan.buildable)} of {len(plan.clips)} clips can be built, {cost['video_s']:.0f} s of "
+        f"{plan.name}: {possible} of {len(plan.clips)} clips can be built, {cost['video_s']:.0f} s of "
         f"video from {len(plan.sources)} compilations, {cost['downloads']:.0f} to download. About {cpu / 60:.1f} "
         f"minutes of processor time ({cost['cpu_s_poses'] / 60:.1f} for poses) and "
         f"{cost['disk_bytes'] / 1e6:.0f} MB. Nothing was written.",
         file=sys.stderr,
     )
+    for source in plan.missing:
+        print(
+            f"  not there: compilation {source.compilation_id}, "
+            + (
+                f"looked for '{source.source}' in the media folder"
+                if source.source
+                else "which has no link and no file"
+            ),
+            file=sys.stderr,
+        )
     for reason in excluded:
         print(f"  not buildable: {reason}", file=sys.stderr)
 

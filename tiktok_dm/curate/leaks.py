@@ -249,7 +249,9 @@ def audit_sound(
     evidence = listen(sources, not_heard, cache, progress, total)
     songs_of = {int(c): int(s) for c, s in zip(clips.clip_id, clips.song_id, strict=True)}
     songs, twice = compare(evidence, songs_of, progress)
-    findings = audit_splits(clips, annotations.splits, songs, [(*pair.clips, str(pair)) for pair in twice])
+    findings = audit_splits(
+        clips, annotations.splits, songs, [(*pair.clips, str(pair)) for pair in twice], annotations.songs
+    )
     reasons = {reason: tuple(sorted(ids)) for reason, ids in sorted(not_heard.items())}
     return SoundAudit(findings, len(evidence), reasons, songs, twice)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -81,10 +82,10 @@ def find_local(media_dir: Path, compilation_id: int, file: str | None) -> Path |
     Args:
         media_dir: folder with compilations.
         compilation_id: a file named after it counts: `3.mp4`, `000003.mkv`, `compilation_3.webm`.
-        file: name in the annotations; it is looked for first.
+        file: name in the annotations; it is looked for first, then in any case and Unicode form.
 
     Raises:
-        UserError: several files are named after the id, or `file` points out of the folder.
+        UserError: several files are named after the id or like `file`, or `file` points out of the folder.
     """
     media_dir = Path(media_dir)
     if file:
@@ -95,6 +96,16 @@ def find_local(media_dir: Path, compilation_id: int, file: str | None) -> Path |
             )
         if (media_dir / named).is_file():
             return media_dir / named
+        folder = media_dir / named.parent
+        here = sorted(folder.iterdir()) if folder.is_dir() else []
+        alike = [path for path in here if _plain(path.name) == _plain(named.name) and path.is_file()]
+        if len(alike) > 1:
+            names = " and ".join(repr(path.name) for path in alike)
+            raise UserError(
+                f"{names} in {media_dir} could all be '{file}' of compilation {compilation_id}: write its name as it is"
+            )
+        if alike:
+            return alike[0]
     pattern = named_after(compilation_id)
     found = sorted(
         path
@@ -105,6 +116,11 @@ def find_local(media_dir: Path, compilation_id: int, file: str | None) -> Path |
         names = " and ".join(path.name for path in found)
         raise UserError(f"{names} in {media_dir} could all be compilation {compilation_id}: leave one of them there")
     return found[0] if found else None
+
+
+def _plain(name: str) -> str:
+    """A file name as it is compared: in any case, and in any Unicode form, since a Mac writes accents otherwise."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def named_after(compilation_id: int) -> re.Pattern[str]:

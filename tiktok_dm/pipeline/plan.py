@@ -115,6 +115,12 @@ class Plan:
         return tuple(clip for clip in self.clips if not clip.excluded)
 
     @property
+    def missing(self) -> tuple[PlannedSource, ...]:
+        """Sources of buildable clips that have neither a link nor a file that is there."""
+        wanted = {clip.compilation_id for clip in self.buildable}
+        return tuple(s for s in self.sources if s.compilation_id in wanted and s.file is None and not s.url)
+
+    @property
     def duration_s(self) -> float:
         """Seconds of video in the buildable clips."""
         return sum((clip.end_s or 0) - (clip.start_s or 0) for clip in self.buildable)

@@ -165,11 +165,17 @@ def _read_one(file: Path, base: Annotations) -> tuple[int, list[Region]]:
     for tier in _DEPENDENT:
         for parent, value, *_ in eaf.tiers[tier][1].values() if tier in eaf.tiers else ():
             hung.setdefault(parent, {})[tier] = value
+    # Where a document was given an offset (Media Synchronisation), its time 0 is that instant of the video.
+    origins = {int(float(m.get("TIME_ORIGIN") or 0)) for m in eaf.media_descriptors[:1]}
+    origin = next(iter(origins), 0)
     regions = []
     for annotation, (first, last, value, _) in eaf.tiers[CLIP][0].items():
         start, end = eaf.timeslots[first], eaf.timeslots[last]
         if start is None or end is None:
             raise UserError(f"annotation {annotation} of tier {CLIP!r} has no times: align it in ELAN")
+        start, end = start + origin, end + origin
+        if start < 0:
+            raise UserError(f"annotation {annotation} of tier {CLIP!r} begins before the video does: move it in ELAN")
         where = f"{file.name}, clip at {start / 1000:g} s"
         values = hung.get(annotation, {})
         dancers = _number(values.get(DANCERS, ""), where, DANCERS)
