@@ -73,8 +73,8 @@ test-slow: env
 
 # What a build, a check, a training and a score are made of; the other tests say nothing more of a package's version.
 CORE := tests/test_annotations.py tests/test_media.py tests/test_reading.py tests/test_schema.py tests/test_splits.py \
-	tests/pipeline/test_acquire.py tests/pipeline/test_build.py tests/pipeline/test_export.py tests/pipeline/test_music.py \
-	tests/pipeline/test_stats.py tests/pipeline/test_verify.py tests/pose/test_mediapipe.py tests/d2m_model/test_model_checkpoint.py \
+	tests/pipeline/test_acquire.py tests/pipeline/test_build.py tests/dataset/test_export.py tests/pipeline/test_music.py \
+	tests/dataset/test_stats.py tests/dataset/test_verify.py tests/pose/test_mediapipe.py tests/d2m_model/test_model_checkpoint.py \
 	tests/d2m_model/test_model_data.py tests/d2m_model/test_sampling_segments.py tests/d2m_model/test_step.py \
 	tests/benchmark/test_evaluate.py tests/benchmark/test_metric_regression.py tests/benchmark/test_published_beats.py \
 	tests/benchmark/test_tracked_beats.py
@@ -106,8 +106,8 @@ PROCESSORS := ATEN_CPU_CAPABILITY=default,ONEDNN_MAX_CPU_ISA=SSE41,MKL_CBWR=COMP
 	ATEN_CPU_CAPABILITY=avx2,ONEDNN_MAX_CPU_ISA=AVX2,MKL_CBWR=AVX2,OPENBLAS_CORETYPE=Haswell,OMP_NUM_THREADS=2 \
 	ATEN_CPU_CAPABILITY=avx512,MKL_CBWR=AVX512,OPENBLAS_CORETYPE=SkylakeX,OMP_NUM_THREADS=1
 NUMERIC := tests/d2m_model tests/visual tests/synthetic tests/pipeline/test_music.py tests/curate/test_align.py \
-	tests/curate/test_songs.py tests/benchmark/test_alignment.py tests/benchmark/test_distribution.py \
-	tests/benchmark/test_embedders.py tests/benchmark/test_fingerprint.py tests/benchmark/test_intervals.py \
+	tests/audio/test_songs.py tests/benchmark/test_alignment.py tests/benchmark/test_distribution.py \
+	tests/benchmark/test_embedders.py tests/audio/test_fingerprint.py tests/benchmark/test_intervals.py \
 	tests/benchmark/test_metric_regression.py tests/benchmark/test_published_beats.py tests/benchmark/test_tracked_beats.py
 comma := ,
 

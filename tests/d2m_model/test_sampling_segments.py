@@ -18,7 +18,7 @@ from d2m_model.config import ModelConfig
 from d2m_model.sampling.dance import Dance, dance_from_segment, read_segments
 from d2m_model.sampling.sampler import DanceToMusic
 from d2m_model.sampling.windows import motion_windows, plan_windows
-from tests.pipeline.aist_factory import write_dance, write_layout, write_music
+from tests.importers.aist_factory import write_dance, write_layout, write_music
 from tiktok_dm.errors import UserError
 from tiktok_dm.importers.aist.driver import AistOptions, build_aist
 from tiktok_dm.importers.demo_segments import SegmentSetParams, write_demo_segments
