@@ -9,6 +9,7 @@ Not for sessions, tokens or what a request means. Needs Starlette, which `tiktok
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +32,7 @@ _HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
 )
+_GREATEST = 1e15
 _TOO_LARGE = "The request is too large."
 
 Refusal = Callable[[Request], Response | None]
@@ -78,6 +80,35 @@ def same_site(headers: Headers) -> bool:
 def is_json(headers: Headers) -> bool:
     """Whether a body is said to be JSON: a type that no form of another site can send unasked."""
     return headers.get("content-type", "").split(";")[0].strip() == "application/json"
+
+
+def read_json(body: bytes) -> Any:
+    """A body as JSON that can be sent out again, kept and compared: numbers are finite, and text is Unicode.
+
+    Raises:
+        ValueError: it is none, or holds NaN, a number beyond any use, or half of a surrogate pair.
+    """
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not abs(value) <= _GREATEST:
+            raise ValueError("a number is out of bounds")
+        return value
+
+    def whole(text: str) -> int:
+        if len(text) > 300:  # beyond, Python itself refuses to write some numbers
+            raise ValueError("a number is out of bounds")
+        return int(text)
+
+    def constant(text: str) -> float:
+        raise ValueError(f"{text} is no number of JSON's")
+
+    try:
+        value = json.loads(body, parse_float=number, parse_int=whole, parse_constant=constant)
+        json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return value
 
 
 class _TooLarge(Exception):

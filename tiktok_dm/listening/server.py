@@ -7,7 +7,6 @@ id, and no header is made from the file. Not for the transactions (`store`) and 
 from __future__ import annotations
 
 import hmac
-import json
 import re
 from collections.abc import Awaitable, Callable, Collection
 from importlib import resources
@@ -25,7 +24,7 @@ from starlette.types import ASGIApp
 from tiktok_dm.listening.report import Report, analyse
 from tiktok_dm.listening.store import Position, Refused, Store, Trial
 from tiktok_dm.listening.study import STIMULI, Study
-from tiktok_dm.web_guard import guarded, is_json, refuse, same_site
+from tiktok_dm.web_guard import guarded, is_json, read_json, refuse, same_site
 
 COOKIE = "listening_session"
 _COOKIE_DAYS = 30
@@ -57,7 +56,7 @@ async def _body(request: Request, *wanted: str) -> dict[str, Any]:
     if not is_json(request.headers):
         raise Refused(415, "The request should be JSON.")
     try:
-        body = json.loads(await request.body())
+        body = read_json(await request.body())
     except (ValueError, RecursionError) as error:
         raise Refused(400, "The request is not JSON.") from error
     if not isinstance(body, dict) or body.keys() != set(wanted):

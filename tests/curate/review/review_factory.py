@@ -133,7 +133,7 @@ def proposed(root: Path, folder: Path) -> Path:
 
 
 def started(folder: Path) -> tuple[subprocess.Popen[str], str]:
-    """`tiktok-dm review` of a folder in a process of its own, and its address, without a slash at the end."""
+    """`tiktok-dm review` of a folder in a process of its own, and the link that it prints."""
     code = (
         "import sys; from pathlib import Path; from tiktok_dm.curate.review import serve; "
         "serve(Path(sys.argv[1]), open_browser=False)"

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from media_factory import clicks, constant, film, number_of, numbered
 from review_factory import started, tables
 
@@ -38,6 +40,7 @@ class Page:
     """The page of one window: it posts on the revision that it knows."""
 
     def __init__(self, folder: Path, sources: dict[int, Path] | None = None, app: Any = None) -> None:
+        self.folder = folder
         self.app = app or create_app(folder, read_sources(folder) if sources is None else sources)
         self.client = testclient.TestClient(self.app, base_url="http://127.0.0.1:8000")
         self.state = self.get("/api/state").json()
@@ -457,7 +460,8 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
 def test_a_server_that_is_killed_loses_nothing(folder: Path, processes: list) -> None:
     process, address = started(folder)
     processes.append(process)
-    with httpx.Client(base_url=address, timeout=30) as client:
+    with httpx.Client(base_url=address.partition("/?")[0], timeout=30, follow_redirects=True) as client:
+        assert client.get(address).status_code == 200
         state = client.get("/api/state").json()
         for n in (4, 5, 3):
             body = {"revision": state["revision"], "action": "dancers", "clip": 0, "n": n}
@@ -608,3 +612,105 @@ def test_a_video_that_is_another_one_by_now_is_refused(folder: Path, films: dict
     with pytest.raises(UserError, match=r"media/compilation_0\.mp4 is not the video that compilation 0 was proposed"):
         server.serve(folder, media=media, open_browser=False)
     assert read_sources(folder) == films  # the next sitting still looks where the right one is
+
+
+# ------------------------------------------------------------------------------------------- whatever is sent
+
+KEYS = [
+    "action",
+    "clip",
+    "frame",
+    "by",
+    "edge",
+    "other",
+    "song",
+    "n",
+    "a",
+    "b",
+    "answer",
+    "move",
+    "time",
+    "zoom",
+    "compilation",
+    "start",
+    "end",
+    "filters",
+    "x",
+]
+KEYS += ["revision", "rejected", "\\ud800"]
+JSON_TEXT = st.recursive(
+    st.one_of(
+        st.none().map(lambda _: "null"),
+        st.sampled_from(["true", "false", "NaN", "Infinity", "-Infinity", "1e999", "9" * 40, "9" * 5000, "-1", "0.5"]),
+        st.integers(-(10**12), 10**12).map(str),
+        st.sampled_from(['"\\ud800"', '"\\udfff x"', '"\\u0000"', '"accept"', '"start"', '"same"']),
+        st.text(max_size=10).map(json.dumps),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4).map(lambda parts: f"[{','.join(parts)}]"),
+        st.dictionaries(
+            st.sampled_from(KEYS),
+            inner,
+            max_size=6,
+        ).map(lambda parts: "{" + ",".join(f'"{key}":{value}' for key, value in parts.items()) + "}"),
+    ),
+    max_leaves=10,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shared_page(films: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Page:
+    folder = tmp_path_factory.mktemp("whatever") / "p"
+    tables(folder, [(0, 0, 0, 0.5, 2.5, 1), (1, 0, 1, 2.5, 4.5, 2)])
+    return Page(folder, sources=films)
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=JSON_TEXT, path=st.sampled_from(["/api/edit", "/api/place"]), revised=st.booleans())
+def test_whatever_json_is_sent_the_state_can_be_read(shared_page: Page, text: str, path: str, revised: bool) -> None:
+    revision = shared_page.get("/api/state").json()["revision"]
+    if revised and text.startswith("{"):
+        text = text[:-1] + ("," if len(text) > 2 else "") + f'"revision":"{revision}"}}'
+    reply = shared_page.client.post(path, content=text.encode(), headers={"content-type": "application/json"})
+    assert reply.status_code in (200, 204, 400, 409, 422, 423), (text, reply.text)
+    assert shared_page.get("/api/state").json()["problems"] == []
+    # Also by a server that is started anew.
+    assert Page(shared_page.folder, sources={}).state["problems"] == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    path=st.one_of(
+        st.sampled_from(["/api/candidates/", "/api/beats/", "/api/poses/", "/media/"]).flatmap(
+            lambda start: st.one_of(st.integers(0, 10**30), st.text(max_size=8)).map(lambda end: f"{start}{end}")
+        ),
+        st.tuples(st.integers(0, 10**12), st.sampled_from(["small", "large", "x"]), st.integers(0, 10**30)).map(
+            lambda parts: f"/media/{parts[0]}/{parts[1]}/{parts[2]}.jpg"
+        ),
+        st.text("abc/.%0123456789\u0660", max_size=20).map(lambda text: "/" + text),
+    )
+)
+def test_whatever_path_is_asked_for_is_no_error_of_the_server(shared_page: Page, path: str) -> None:
+    from urllib.parse import quote
+
+    assert shared_page.get(quote(path, safe="/%" if "%" in path else "/")).status_code < 500
+
+
+def test_each_start_has_a_token_without_which_nothing_is_answered(folder: Path) -> None:
+    app = create_app(folder, read_sources(folder), token="the-token")
+    stranger = testclient.TestClient(app, base_url="http://127.0.0.1:8000")
+    for path in ("/", "/api/state", "/static/app.js", "/?token=another", "/?token="):
+        reply = stranger.get(path)
+        assert (reply.status_code, "by the link" in reply.json()["error"]) == (403, True)
+    assert stranger.post("/api/edit", json={"revision": "x", "action": "undo"}).status_code == 403
+    person = testclient.TestClient(app, base_url="http://127.0.0.1:8000")
+    assert person.get("/?token=the-token", follow_redirects=False).headers["location"] == "/"
+    assert person.get("/").status_code == 200
+    assert person.get("/api/state").json()["problems"] == []
+    cookie = person.get("/?token=the-token", follow_redirects=False).headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    # Another start of it has another token and another cookie.
+    other = create_app(folder, read_sources(folder), token="another-token")
+    again = testclient.TestClient(other, base_url="http://127.0.0.1:8000", cookies=person.cookies)
+    assert again.get("/api/state").status_code == 403

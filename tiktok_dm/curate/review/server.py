@@ -12,7 +12,7 @@ a place that cannot be written, videos that are gone or are others by now.
 
 from __future__ import annotations
 
-import json
+import re
 import secrets
 import socket
 import sys
@@ -20,6 +20,7 @@ import tempfile
 import threading
 import webbrowser
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,16 @@ import anyio
 import numpy as np
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from tiktok_dm.curate.proposals import Proposals, read_proposals, read_sources, revision_of, work_folder, write_sources
 from tiktok_dm.curate.review.assets import PEAKS_HZ, Assets
 from tiktok_dm.curate.review.edits import Malformed, SplitNeeded, edit_asked
-from tiktok_dm.curate.review.session import Broken, Sitting, Stale, candidates
+from tiktok_dm.curate.review.session import Broken, Sitting, Stale, candidates, is_place
 from tiktok_dm.errors import UserError
-from tiktok_dm.web_guard import LOOPBACK, guarded, is_json, refuse, same_site
+from tiktok_dm.web_guard import LOOPBACK, guarded, is_json, read_json, refuse, same_site
 
 MAX_BODY = 65_536
 """Bytes; the longest edit names every clip of a song."""
@@ -54,15 +55,23 @@ _STATIC = {
 }
 _VIDEO_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/mp4", ".webm": "video/webm"}
 _DECODERS = 2  # pictures and sounds decoded at a time: more would only wait for each other
-_PLACE_KEYS = {"clip", "rejected", "compilation", "time", "filters", "zoom", "skeleton", "autoplay"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data:; "
     "media-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 
 
-def _from_elsewhere(request: Request) -> Response | None:
+def _from_elsewhere(request: Request, cookie: str = "", token: str = "") -> Response | None:
     """The refusal of a request that the page did not make; a link from elsewhere may open the page, no more."""
+    if re.search(r"\d{10}", request.url.path):
+        return refuse(404, "There is no such thing.")
+    opens = request.method == "GET" and request.url.path == "/"
+    if token and opens and secrets.compare_digest(request.query_params.get("token", "").encode(), token.encode()):
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(cookie, token, httponly=True, samesite="strict", path="/")
+        return answer
+    if token and not secrets.compare_digest(request.cookies.get(cookie, "").encode(), token.encode()):
+        return refuse(403, "Open the review by the link that the command printed when it was started.")
     if not same_site(request.headers) and not (request.method == "GET" and request.url.path == "/"):
         return refuse(403, "The request comes from another site.")
     if request.method not in ("GET", "HEAD") and not is_json(request.headers):
@@ -151,7 +160,7 @@ class App:
     async def place(self, request: Request) -> Response:
         """Where the person is."""
         body = await _object(request)
-        if body is None or not set(body) <= _PLACE_KEYS or len(json.dumps(body)) > 2000:
+        if body is None or not is_place(body):
             return refuse(400, "The request is not a place.")
         try:
             await run_in_threadpool(self.sitting.remember, body)
@@ -243,8 +252,8 @@ class App:
 
 async def _object(request: Request) -> dict[str, Any] | None:
     try:
-        body = json.loads(await request.body())
-    except (ValueError, RecursionError):
+        body = read_json(await request.body())
+    except ValueError:
         return None
     return body if isinstance(body, dict) else None
 
@@ -253,16 +262,20 @@ def _static_file(name: str) -> bytes:
     return (resources.files("tiktok_dm.curate.review") / "static" / name).read_bytes()
 
 
-def create_app(folder: Path | str, sources: Mapping[int, Path]) -> ASGIApp:
+def create_app(folder: Path | str, sources: Mapping[int, Path], token: str = "") -> ASGIApp:
     """The application for one folder of proposals.
 
     Args:
         sources: the video of each compilation that is on this machine, by id.
+        token: what the link to the page carries (`/?token=TOKEN`), so that other accounts of the machine can't write;
+            empty: nobody is asked for one.
     """
     folder, nonce = Path(folder), secrets.token_urlsafe(16)
     app = App(Sitting(folder, Assets(work_folder(folder), sources)), nonce)
     policy = _POLICY.format(nonce=nonce)
-    return guarded(app.routes, hosts=LOOPBACK, policy=policy, max_body=MAX_BODY, refusal=_from_elsewhere)
+    # A browser sends cookies to every port of a machine: each start has a cookie of its own name.
+    refusal = partial(_from_elsewhere, cookie=f"review-{nonce[:8]}", token=token)
+    return guarded(app.routes, hosts=LOOPBACK, policy=policy, max_body=MAX_BODY, refusal=refusal)
 
 
 def opened(folder: Path) -> Proposals:
@@ -377,7 +390,8 @@ def serve(
     except OSError as error:
         listening.close()
         raise UserError(f"port {port} cannot be had ({error.strerror}): choose another with --port") from error
-    address = f"http://{'[::1]' if host == '::1' else host}:{listening.getsockname()[1]}/"
+    token = secrets.token_urlsafe(16)
+    address = f"http://{'[::1]' if host == '::1' else host}:{listening.getsockname()[1]}/?token={token}"
     print(
         f"Review of {folder} at {address} (end it with Ctrl+C; every edit is saved at once)",
         file=sys.stderr,
@@ -389,7 +403,7 @@ def serve(
     if open_browser:
         threading.Timer(0.5, webbrowser.open, [address]).start()
     config = uvicorn.Config(
-        create_app(folder, sources), log_level="warning", access_log=False, timeout_graceful_shutdown=1
+        create_app(folder, sources, token), log_level="warning", access_log=False, timeout_graceful_shutdown=1
     )
     try:
         uvicorn.Server(config).run(sockets=[listening])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -229,6 +229,9 @@ class Broken(Exception):
     """The files hold problems, so that nothing can be edited."""
 
 
+_PLACE_KEYS = {"clip", "rejected", "compilation", "time", "filters", "zoom", "skeleton", "autoplay"}
+
+
 class Sitting:
     """The folder under review, from one sitting's point of view; safe to use from several threads.
 
@@ -246,7 +249,8 @@ class Sitting:
         self._seen = ""
         self._kept = work_folder(folder) / "review"
         self._ids = kept_ids(folder)
-        self.place = self._json("place.json") or {}
+        place = self._json("place.json")
+        self.place = place if isinstance(place, dict) and is_place(place) else {}
 
     # ------------------------------------------------------------------------------------- the files
 
@@ -357,3 +361,29 @@ class Sitting:
             return json.loads((self._kept / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+
+
+def is_place(place: Mapping[str, Any]) -> bool:
+    """Whether this is what the page says of where a person is, and no more."""
+
+    def plain(value: Any) -> bool:
+        return value is None or (
+            isinstance(value, bool | int | float | str) and len(str(value)) <= 200 and _can_be_sent(value)
+        )
+
+    filters = place.get("filters", {})
+    return (
+        set(place) <= _PLACE_KEYS
+        and isinstance(filters, dict)
+        and len(filters) <= 20
+        and all(plain(key) and plain(value) for key, value in filters.items())
+        and all(plain(value) for key, value in place.items() if key != "filters")
+    )
+
+
+def _can_be_sent(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return False
+    return True
