@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.build_factory import write_annotations
+from tiktok_dm.cli import main as cli
 
 RELEASED = Path(__file__).resolve().parents[1] / "annotations" / "tiktok_dm"
 
@@ -100,8 +101,8 @@ def test_the_help_of_a_build_groups_its_options(monkeypatch: pytest.MonkeyPatch)
     assert {name: " ".join(options) for name, options in panels.items()} == {
         "Arguments": "",
         "Options": "--out --splits --seed --only --max-height --dry-run --json --help",
-        "Sources": "--media --dataset --annotations --demo --clips --songs",
-        "Downloads": "--max-gigabytes --max-hours --pause --retries --retry-gone --cookies --cookies-from-browser",
+        "Sources": "--media --dataset --annotations --demo --clips --songs --audio-track",
+        "Downloads": "--max-gigabytes --max-hours --pause --retries --retry-gone --cookies --cookies-from-browser --allow-private-networks",
         "Poses and visual features": "--pose --visual --visual-weights --visual-flow --device",
         "AIST++ (--dataset aist++)": "--camera --skip-ignored --segments-only --genre-order",
         "Machine": "--workers --executor --ray-address --keep-work",
@@ -112,3 +113,34 @@ def test_version() -> None:
     from tiktok_dm import __version__
 
     assert run("--version").stdout.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(30, "read-only"), (13, "may not"), (28, "no room"), (24, "too many files")]
+)
+def test_an_error_of_the_disk_is_one_sentence(
+    number: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise OSError(number, "as the system says", "/somewhere/file")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    told = capsys.readouterr().err
+    assert stop.value.code == 1
+    assert told.count("\n") == 1
+    assert words in told
+    assert "/somewhere/file" in told
+
+
+def test_the_keyboard_ends_any_command_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", stopped)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert (stop.value.code, capsys.readouterr().err) == (130, "tiktok-dm: stopped\n")

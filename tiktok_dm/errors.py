@@ -97,3 +97,25 @@ class ProblemsError(UserError):
 
     def __reduce__(self) -> tuple:
         return type(self), (self.problems, self.summary)
+
+
+_OF_THE_PLACE = {
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "this account may not do that",
+    errno.EPERM: "this account may not do that",
+    errno.ENOSPC: "no room is left",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "the file is larger than is allowed here",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EMFILE: "too many files are open",
+    errno.EIO: "the disk reports an error",
+}
+
+
+def about_the_place(error: OSError) -> str | None:
+    """One sentence for an error that lies with a folder or a disk; None for any other, which keeps its traceback."""
+    what = _OF_THE_PLACE.get(error.errno or 0)
+    if what is None:
+        return None
+    where = f"{error.filename} cannot be read or written" if error.filename else "a file cannot be read or written"
+    return f"{where}: {what}. Mend that or choose another folder, then run the same command again"

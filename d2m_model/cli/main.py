@@ -13,7 +13,7 @@ import typer
 
 from d2m_model.cli.codec import app as codec
 from d2m_model.cli.sample import sample
-from tiktok_dm.errors import UserError
+from tiktok_dm.errors import UserError, about_the_place
 
 
 def train(
@@ -189,6 +189,15 @@ def main() -> None:
         app()
     except UserError as error:
         print(error, file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        sentence = about_the_place(error)
+        if sentence is None:
+            raise
+        print(f"{sentence[:1].upper()}{sentence[1:]}.", file=sys.stderr)
         sys.exit(1)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiktok_dm.cli.options import SOME_FAILED, AllowPrivate, Json, Workers, complain, print_json
+from tiktok_dm.cli.options import SOME_FAILED, Json, Workers, complain, print_json
 from tiktok_dm.errors import UserError
 from tiktok_dm.machine import cores
 from tiktok_dm.shipped import annotations_folder, split_table
@@ -71,6 +71,9 @@ def build(
     demo: Annotated[bool, _source("--demo", help="Render the embedded demo and build from that.")] = False,
     clips: Annotated[int, _source(help="Clips of the demo.", min=2)] = 8,
     songs: Annotated[int, _source(help="Songs of the demo.", min=2)] = 4,
+    audio_track: Annotated[
+        int | None, _source(help="Sound track of the sources, from 0; by default the one marked as default.", min=0)
+    ] = None,
     max_gigabytes: Annotated[float, _download(help="Greatest download.", min=0.001)] = 4.0,
     max_hours: Annotated[float, _download(help="Longest compilation to download.", min=0.01)] = 3.0,
     pause: Annotated[float, _download(help="Mean seconds between requests to a site.", min=0.0)] = 1.0,
@@ -79,10 +82,12 @@ def build(
     cookies: Annotated[
         Path | None, _download(help="Cookies file (Netscape format) for sources that want a login.")
     ] = None,
-    allow_private_networks: AllowPrivate = False,
     cookies_from_browser: Annotated[
         str | None, _download(help="Browser to take cookies from, such as firefox.")
     ] = None,
+    allow_private_networks: Annotated[
+        bool, _download("--allow-private-networks", help="Follow links to addresses that are not public, too.")
+    ] = False,
     pose: Annotated[
         str,
         _seen(help="mediapipe, mmpose or vitpose; such as mmpose:device=cuda:0,batch=64 or mediapipe:models=DIR."),
@@ -162,7 +167,7 @@ def build(
         parameters=Parameters(
             max_height=height,
             seed=seed,
-            segment=SegmentParams(max_height=height),
+            segment=SegmentParams(max_height=height, audio_track=audio_track),
             poses=PosesParams(estimator=pose),
             visual=seen,
         ),

@@ -17,7 +17,7 @@ from tiktok_dm.cli import submit as submit_cli
 from tiktok_dm.cli.dataset import app as models_app
 from tiktok_dm.cli.listen import app as listen_app
 from tiktok_dm.cli.options import complain
-from tiktok_dm.errors import UserError
+from tiktok_dm.errors import UserError, about_the_place
 
 app = typer.Typer(
     name="tiktok-dm",
@@ -45,6 +45,15 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - whoever read our output has left
+        sys.exit(1)
+    except KeyboardInterrupt:
+        complain("stopped")
+        sys.exit(130)
+    except OSError as error:
+        sentence = about_the_place(error)
+        if sentence is None:
+            raise
+        complain(sentence)
         sys.exit(1)
 
 

@@ -6,7 +6,7 @@ segments: the export tiles clips into those.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import numpy as np
 from tiktok_dm import media
 from tiktok_dm.files import sha256_file
 from tiktok_dm.media.content_box import find_content_box
+from tiktok_dm.runtime.store import OMITTED
 from tiktok_dm.schema import SAMPLE_RATE
 
-VERSION = 1
+VERSION = 2
 
 # Pictures in which the content box is looked for, spread over the clip.
 _SAMPLED = 32
@@ -32,12 +33,14 @@ class SegmentParams:
         crf: x264's constant quality; 20 is visually near the source.
         preset: x264's preset.
         sample_rate: of the clip's sound for the models, Hz.
+        audio_track: number of the source's sound track, from 0; None for the one that `tiktok_dm.media` chooses.
     """
 
     max_height: int | None = 720
     crf: int = 20
     preset: str = "veryfast"
     sample_rate: int = SAMPLE_RATE
+    audio_track: int | None = field(default=None, metadata={OMITTED: True})
 
 
 def segment(source: Path, start_s: float, end_s: float, params: SegmentParams, out: Path) -> dict[str, Any]:
@@ -70,6 +73,7 @@ def segment(source: Path, start_s: float, end_s: float, params: SegmentParams, o
         preset=params.preset,
         on_frame=lambda _, picture: pictures.append(picture),
         sample_s=max((end_s - start_s) / _SAMPLED, 0.05),
+        audio_track=params.audio_track,
     )
     height, width = pictures[0].shape[:2]
     found = find_content_box(np.stack(pictures)).scaled((width, height), (cut.width, cut.height))
@@ -81,7 +85,13 @@ def segment(source: Path, start_s: float, end_s: float, params: SegmentParams, o
     record["video_sha256"] = sha256_file(out / "clip.mp4")
     record["audio_sha256"] = None
     if cut.has_audio:
-        samples = media.read_audio(source, sample_rate=params.sample_rate, start_s=cut.start_s, end_s=cut.end_s)
+        samples = media.read_audio(
+            source,
+            sample_rate=params.sample_rate,
+            start_s=cut.start_s,
+            end_s=cut.end_s,
+            track=params.audio_track,
+        )
         wanted = round(record["duration_s"] * params.sample_rate)
         if len(samples) != wanted:  # the two roundings of the ends may differ by a sample
             samples = np.pad(samples, (0, max(0, wanted - len(samples))))[:wanted]
