@@ -23,7 +23,7 @@ from tiktok_dm.errors import UserError
 from tiktok_dm.synthetic import DemoParams, make_demo
 
 PARAMS = DemoParams(
-    clips=8, songs=3, compilations=2, width=480, height=270, fps=25, shortest_s=4.0, longest_s=5.0, seed=5
+    clips=8, songs=3, compilations=2, width=320, height=180, fps=25, shortest_s=4.0, longest_s=5.0, seed=5
 )
 
 
@@ -40,6 +40,13 @@ def proposed(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     propose([demo / "media" / "compilation_0.mp4"], out, dancers=False)
     shutil.copytree(out, out.with_name("first"))
     propose([demo / "media"], out, dancers=False)
+    return out
+
+
+def first_again(proposed: Path, out: Path) -> Path:
+    """A folder of the first compilation alone, to be changed; what was measured of both films is there already."""
+    shutil.copytree(proposed.with_name("first"), out)
+    shutil.copytree(proposed.with_name(proposed.name + ".work"), out.with_name(out.name + ".work"))
     return out
 
 
@@ -109,8 +116,7 @@ def test_a_folder_grows_and_nothing_moves(demo: Path, proposed: Path) -> None:
 
 
 def test_what_a_person_said_stays(demo: Path, proposed: Path, tmp_path: Path) -> None:
-    out = tmp_path / "p"
-    propose([demo / "media" / "compilation_0.mp4"], out, dancers=False)
+    out = first_again(proposed, tmp_path / "p")
     before = read_proposals(out)
     clips = before.clips.copy()
     clips.loc[0, "start_s"] += 0.2
@@ -227,10 +233,9 @@ def test_a_video_in_which_nobody_dances_is_told(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_was_edited_by_hand_meanwhile(
-    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    demo: Path, proposed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "p"
-    propose([demo / "media" / "compilation_0.mp4"], out, dancers=False)
+    out = first_again(proposed, tmp_path / "p")
     from tiktok_dm.curate import song_groups as module
 
     group = module.group_songs

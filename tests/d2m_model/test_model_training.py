@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -124,19 +124,20 @@ def test_a_run_that_stops_between_checkpoints_goes_on_with_the_same_losses(folde
     )
 
 
-def test_a_killed_command_goes_on_with_the_same_losses(folder, whole, tmp_path):
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(values(folder, tmp_path / "run")))
-    command = [sys.executable, "-m", "d2m_model.cli.main", "train", str(tmp_path / "run.yaml")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def test_a_killed_run_goes_on_with_the_same_losses(folder, whole, tmp_path):
+    forked = multiprocessing.get_context("forkserver")
+    forked.set_forkserver_preload(["d2m_model.training.trainer"])
+    process = forked.Process(target=train, args=(config(folder, tmp_path / "run"),))
+    process.start()
     table = tmp_path / "run" / "losses.csv"
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and process.is_alive():
         if table.is_file() and len(table.read_text().splitlines()) > 4:
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
         time.sleep(0.01)
-    assert process.wait() == -signal.SIGKILL
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    train(config(folder, tmp_path / "run"))
     same_runs(tmp_path / "run", whole)
 
 
