@@ -5,6 +5,7 @@ Not for pictures or sound themselves: see `frames` and `sound`.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ MAX_PIXELS = 36_000_000  # of a frame: 8K is 33 million
 MAX_STREAMS = 64
 MAX_SECONDS = 86_400
 MAX_CHANNELS = 32
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ENOENT, errno.ENOMEM}
 
 _COVER = 0x400 | 0x800  # attached picture, timed thumbnails
 _DEFAULT = 0x1
@@ -187,6 +190,12 @@ class Source:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.container.close()
+        if isinstance(error, (av.error.FFmpegError, OverflowError, ZeroDivisionError)) and (
+            getattr(error, "errno", None) not in _DISK
+        ):
+            # A seek or a filter that fails on what the file states; a full disk is another matter.
+            why = getattr(error, "strerror", None) or str(error)
+            raise MediaError(f"{self.path} is damaged ({why}): get the file again.") from error
 
     def _open(self) -> Any:
         path = self.path
