@@ -1,4 +1,4 @@
-"""`tiktok-dm listen new|serve|report`: the words of the listening tests' verbs. What they do is in the package."""
+"""`tiktok-dm listen new|serve|places|report`: the listening tests' verbs. What they do is in the package."""
 
 from __future__ import annotations
 
@@ -65,6 +65,12 @@ def new(
     items: Annotated[int, typer.Option(help="Clips that a rater rates.", min=1)] = 15,
     pool: Annotated[int | None, typer.Option(help="Clips in the study; as many as --items by default.", min=2)] = None,
     raters: Annotated[int, typer.Option(help="The study closes when so many have finished.", min=1)] = 26,
+    open_to_all: Annotated[
+        bool, typer.Option("--open", help="Let anybody in who has the address; by default each rater has a link.")
+    ] = False,
+    address_limit: Annotated[
+        int, typer.Option(help="Of an open study: sessions that one network address may begin in a day.", min=1)
+    ] = 3,
     seed: Annotated[int, typer.Option(help="Of all choices.")] = 0,
     max_seconds: Annotated[float, typer.Option(help="Longest clip.")] = 10.0,
     loudness: Annotated[float, typer.Option(help="Of every stimulus, LUFS.")] = -23.0,
@@ -103,6 +109,8 @@ def new(
             items=items,
             pool=pool,
             raters=raters,
+            access="open" if open_to_all else "invited",
+            address_limit=address_limit,
             seed=seed,
             max_seconds=max_seconds,
             loudness_lufs=loudness,
@@ -135,6 +143,8 @@ def new(
     )
     for note in key.notes:
         typer.echo(f"note: {note}")
+    if study.access == "invited":
+        typer.echo(f"{study.raters} invitation links, one a rater: tiktok-dm listen places {folder} --links")
     typer.echo(f"next: tiktok-dm listen serve {folder}")
 
 
@@ -173,14 +183,25 @@ def serve(
     hosts = LOOPBACK | ({public.hostname} if public.hostname else set())
     local = host in hosts
     asgi = application(folder, store, public_url=public_url, hosts=hosts if local else None)
-    config = uvicorn.Config(asgi, host=host, port=port, log_level="warning", access_log=False, server_header=False)
+    config = uvicorn.Config(
+        asgi,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=public_url is not None,  # else anybody could claim any network address
+    )
     try:
         listening = config.bind_socket()
     except (OSError, SystemExit) as error:
         store.close()
         raise UserError(f"{host}:{port} cannot be listened on: name another --port or --host") from error
     where = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-    typer.echo(f"raters:  {public_url or where}/")
+    if study.access == "invited":
+        typer.echo(f"raters:  tiktok-dm listen places {folder} --links --public-url {public_url or where}")
+    else:
+        typer.echo(f"raters:  {public_url or where}/")
     typer.echo(f"results: {public_url or where}/results  (admin token: in {folder / studies.KEY})")
     if not local:
         typer.echo(
@@ -190,6 +211,51 @@ def serve(
         uvicorn.Server(config).run(sockets=[listening])
     finally:
         store.close()
+
+
+@app.command()
+def places(
+    folder: StudyFolder,
+    database: Database = None,
+    free: Annotated[
+        list[int] | None, typer.Option(help="End this session and give its place to others; may be given repeatedly.")
+    ] = None,
+    invite: Annotated[int, typer.Option(help="Make so many further invitations.", min=0, max=10_000)] = 0,
+    links: Annotated[bool, typer.Option("--links", help="Print the links of unused invitations alone.")] = False,
+    public_url: Annotated[str, typer.Option(help="Address under which raters reach the study.")] = (
+        "http://127.0.0.1:8000"
+    ),
+) -> None:
+    """Show who holds the study's places, free some, make and print invitations."""
+    _wants("sqlalchemy")
+    from tiktok_dm.listening import study as studies
+    from tiktok_dm.listening.store import Store
+
+    study, key = studies.read(folder)
+    if study.access == "open" and (invite or links):
+        raise UserError(f"The study in {folder} is open to all: it has no invitations.")
+    store = Store(folder, study, key, studies.digest(folder), database)
+    try:
+        for rater in free or ():
+            store.free(rater)
+        if invite:
+            studies.invite(folder, invite)
+        sessions, unused = store.places(), store.unused_invitations()
+        now = store.clock()
+    finally:
+        store.close()
+    if links:
+        for token in unused:
+            typer.echo(f"{public_url.rstrip('/')}/go-on/{token}")
+        return
+    for place in sessions:
+        typer.echo(
+            f"session {place.rater}: {place.state}, {place.answered} of {study.items_a_rater} clips, seen "
+            f"{max(0.0, now - place.seen_at) / 60:.0f} min ago{', takes a place' if place.counts else ''}"
+        )
+    typer.echo(f"{sum(place.counts for place in sessions)} of {study.raters} places are taken")
+    if study.access == "invited":
+        typer.echo(f"{len(unused)} invitations are unused (--links prints them)")
 
 
 @app.command()

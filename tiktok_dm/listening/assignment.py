@@ -89,10 +89,12 @@ def choose(cells: Sequence[Cell], met: Collection[int], heard: Sequence[int], st
     if not open_to:
         return None
 
-    def order(cell: Cell) -> tuple[int, int, float]:
-        return heard[cell.condition], -lacking[cell.item], draw(study.seed, "cell", rater, cell.index).random()
+    def need(cell: Cell) -> tuple[int, int]:
+        return heard[cell.condition], -lacking[cell.item]
 
-    return min(open_to, key=order)
+    first = min(map(need, open_to))
+    alike = [cell for cell in open_to if need(cell) == first]
+    return min(alike, key=lambda cell: draw(study.seed, "cell", rater, cell.index).random())
 
 
 class Leases:

@@ -7,6 +7,8 @@ tables and written to them (`store`).
 from __future__ import annotations
 
 import os
+import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +44,7 @@ RATERS = sa.Table(
     sa.Column("waits_since", sa.Double),
     sa.Column("ended_at", sa.Double),
     sa.Column("cut_short", sa.Boolean, nullable=False),
+    sa.Column("freed", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("code", sa.String(16), nullable=False, unique=True),
 )
 CELLS = sa.Table(
@@ -75,6 +78,35 @@ TRIALS = sa.Table(
 )
 
 
+class _Queue:
+    """A lock that is given in the order in which it was asked for.
+
+    SQLite lets whoever polls at the right moment in, so that one of many threads may wait for seconds.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._taken = False
+        self._waiting: deque[threading.Lock] = deque()
+
+    def __enter__(self) -> None:
+        with self._guard:
+            if not self._taken:
+                self._taken = True
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        turn.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._taken = False
+
+
 class Database:
     """The database of one study, its tables made where they are absent.
 
@@ -96,10 +128,14 @@ class Database:
         if url is None:
             os.close(os.open(local, os.O_WRONLY | os.O_CREAT, 0o600))
         self.engine = _engine(url or f"sqlite:///{local}")
+        self._queue = _Queue()
         where = self.engine.url.render_as_string(hide_password=True)
         try:
             with self.alone() as db:
                 _metadata.create_all(db)
+                if "freed" not in {column["name"] for column in sa.inspect(db).get_columns(RATERS.name)}:
+                    # A study that began before places could be freed.
+                    db.execute(sa.text(f"ALTER TABLE {RATERS.name} ADD COLUMN freed BOOLEAN NOT NULL DEFAULT FALSE"))
                 found = db.execute(sa.select(STUDY)).first()
                 if found is None:
                     db.execute(STUDY.insert().values(name=study.name, design=design))
@@ -120,8 +156,8 @@ class Database:
 
     @contextmanager
     def alone(self) -> Iterator[Connection]:
-        """A transaction beside which no other one runs."""
-        with self.engine.begin() as db:
+        """A transaction beside which no other one runs; threads come in the order in which they asked."""
+        with self._queue, self.engine.begin() as db:
             if self.engine.dialect.name == "postgresql":
                 db.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             yield db

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -57,6 +58,8 @@ class Wanted:
     items: int = 15
     pool: int | None = None
     raters: int = 26
+    access: Literal["invited", "open"] = "invited"
+    address_limit: int = 3
     seed: int = 0
     max_seconds: float = 10.0
     loudness_lufs: float = stimuli.LOUDNESS_LUFS
@@ -250,6 +253,8 @@ def make(folder: Path, wanted: Wanted, tell: Callable[[str], None] = lambda text
             n_conditions=len(conditions),
             items_a_rater=wanted.items,
             raters=wanted.raters,
+            access=wanted.access,
+            address_limit=wanted.address_limit if wanted.access == "open" else None,
             checks=wanted.checks,
             headphone_trials=wanted.headphone_trials,
             practice=wanted.practice,
@@ -269,6 +274,8 @@ def make(folder: Path, wanted: Wanted, tell: Callable[[str], None] = lambda text
             notes=tuple(maker.notes),
         )
         studies.write(made, study, key)
+        if study.access == "invited":
+            studies.invite(made, study.raters)
         if folder.exists():
             folder.rmdir()  # it was empty
         made.rename(folder)

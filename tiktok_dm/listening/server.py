@@ -7,7 +7,9 @@ id, and no header is made from the file. Not for the transactions (`store`) and 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import re
+import time
 from collections.abc import Awaitable, Callable, Collection
 from importlib import resources
 from pathlib import Path
@@ -32,6 +34,7 @@ MAX_BODY = 4096
 """Bytes; an answer takes about a hundred."""
 
 _LIVE_DRAWS = 400
+_DAY_S = 86400.0
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -106,6 +109,51 @@ def _shown(trial: Trial, study: Study) -> dict[str, Any]:
     }
 
 
+class _Addresses:
+    """Sessions begun in the last day by network address, in memory alone: no address is written down.
+
+    Args:
+        limit: sessions; None: any number.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self._begun: dict[str, list[float]] = {}
+
+    @staticmethod
+    def _network(address: str) -> str:
+        """An IPv4 address, or the /64 that one subscriber of IPv6 has."""
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return address
+        if isinstance(parsed, ipaddress.IPv4Address) or parsed.ipv4_mapped:
+            return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+        return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))
+
+    def count(self, address: str) -> None:
+        """A session begins at an address.
+
+        Raises:
+            Refused: as many began there in the last day as may.
+        """
+        if self.limit is None:
+            return
+        now = time.monotonic()
+        self._begun = {name: times for name, times in self._begun.items() if times[-1] > now - _DAY_S}
+        begun = [at for at in self._begun.get(self._network(address), []) if at > now - _DAY_S]
+        if len(begun) >= self.limit:
+            raise Refused(429, "So many sessions began in your network today that a new one has to wait a day.")
+        self._begun[self._network(address)] = [*begun, now]
+
+    def take_back(self, address: str) -> None:
+        """The session that was counted last did not begin."""
+        if self.limit is not None and self._begun.get(self._network(address)):
+            self._begun[self._network(address)].pop()
+            if not self._begun[self._network(address)]:
+                del self._begun[self._network(address)]
+
+
 class App:
     """The endpoints of one study.
 
@@ -117,6 +165,7 @@ class App:
 
     def __init__(self, folder: Path, store: Store, public_url: str | None = None) -> None:
         self.folder, self.store, self.study = folder, store, store.study
+        self.addresses = _Addresses(self.study.address_limit)
         self.secure = bool(public_url) and urlsplit(public_url or "").scheme == "https"
         self.results_page = Environment(autoescape=True).from_string(_page("results.html.j2").decode())
         self.routes = [
@@ -195,11 +244,14 @@ class App:
         """Where this browser's rater stands; the consent page for a browser without a session."""
         rater = await self._rater(request)
         if rater is None:
-            room = await run_in_threadpool(self.store.has_room)
-            protocol = self.study.protocol
+            protocol, stage = self.study.protocol, "consent"
+            if self.study.access == "invited" and not self.store.invited(request.cookies.get(COOKIE, "")):
+                stage = "uninvited"
+            elif not await run_in_threadpool(self.store.has_room):
+                stage = "full"
             return JSONResponse(
                 {
-                    "stage": "consent" if room else "full",
+                    "stage": stage,
                     "title": protocol.title,
                     "instructions": protocol.instructions,
                     "consent": self.study.consent,
@@ -215,8 +267,11 @@ class App:
         rater = await self._rater(request)
         token: str | None = request.cookies.get(COOKIE)
         if rater is None:
-            token = await run_in_threadpool(self.store.begin)
+            address = request.client.host if request.client else ""
+            self.addresses.count(address)  # before anything is waited for: a flood comes all at once
+            token = await run_in_threadpool(self.store.begin, token or "")
             if token is None:
+                self.addresses.take_back(address)
                 return JSONResponse({"stage": "full"})
             rater = await run_in_threadpool(self.store.rater, token)
         assert rater is not None
@@ -226,13 +281,13 @@ class App:
         return response
 
     async def go_on(self, request: Request) -> Response:
-        """A personal link: takes the session into this browser.
+        """A personal link, or an invitation: takes the session into this browser.
 
         A page that goes on by itself, and no redirect: after one from another site the browser would keep a strict
         cookie back.
         """
         token = request.path_params["token"]
-        if await run_in_threadpool(self.store.rater, token) is None:
+        if not self.store.invited(token) and await run_in_threadpool(self.store.rater, token) is None:
             return refuse(404, "This link belongs to no session of this study.")
         response = HTMLResponse(
             '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/">'

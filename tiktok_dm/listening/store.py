@@ -7,7 +7,9 @@ see (`server`) and what the answers mean (`report`).
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,15 +19,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from tiktok_dm.errors import UserError
 from tiktok_dm.listening.assignment import Leases, draw, steps
 from tiktok_dm.listening.database import CELLS, RATERS, TRIALS, Database
-from tiktok_dm.listening.study import HIGHEST, LOWEST, Clip, Key, Material, Study, TrialKind
+from tiktok_dm.listening.study import HIGHEST, LOWEST, Clip, Key, Material, Study, TrialKind, invitations
 
 _VOLUME_TRIES = 3
 _AWAY_S = 1800.0
 """A rater of whom nothing was heard for so long no longer keeps a place in the study."""
-_SESSIONS_A_PLACE = 20
-"""So many sessions may be begun for each place: a script that opens sessions comes to an end."""
 _EARLY_S, _EARLY_SHARE = 0.5, 0.05
 """Clocks, buffers and rounding may let a clip end so much before its length."""
 
@@ -79,6 +80,46 @@ class Position:
     cut_short: bool = False
 
 
+@dataclass(frozen=True)
+class Place:
+    """A session as the owner sees it.
+
+    Args:
+        rater: its number.
+        state: `finished`, `here`, `away` (unfinished, and long not seen), or `freed`.
+        answered: rating trials answered.
+        seen_at: seconds since 1970.
+        counts: whether it takes a place.
+    """
+
+    rater: int
+    state: str
+    answered: int
+    seen_at: float
+    counts: bool
+
+
+class _ForwardClock:
+    """A clock's steps forward alone, from a time that is not before `since`: one that is set back loses nobody's time.
+
+    Args:
+        clock: seconds.
+        since: the last time that was written down.
+    """
+
+    def __init__(self, clock: Callable[[], float], since: float) -> None:
+        self._clock, self._guard = clock, threading.Lock()
+        self._last = clock()
+        self._now = max(self._last, since)
+
+    def __call__(self) -> float:
+        with self._guard:
+            last = self._clock()
+            self._now += max(0.0, last - self._last)
+            self._last = last
+            return self._now
+
+
 def _hashed(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
@@ -91,7 +132,7 @@ class Store:
         study, key: as read from it.
         design: `study.digest` of the folder; tied to the database when it is made.
         url: of a database; None: SQLite in the study's folder.
-        clock: seconds; for tests.
+        clock: seconds; for tests. Where it is set back, the store's time goes on from where it was.
 
     Attributes:
         design_changed: whether the design is another one than when the database was made.
@@ -109,8 +150,9 @@ class Store:
         url: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.study, self.key, self.clock = study, key, clock
+        self.folder, self.study, self.key = folder, study, key
         self.database = Database(folder, study, design, url)
+        self.clock = _ForwardClock(clock, self._latest())
         self.leases = Leases(study)
 
     @property
@@ -122,13 +164,33 @@ class Store:
         """Give the connections back."""
         self.database.close()
 
+    def _latest(self) -> float:
+        with self.database.alone() as db:
+            times = (RATERS.c.seen_at, TRIALS.c.handed_at, TRIALS.c.clip_at, TRIALS.c.original_at, TRIALS.c.answered_at)
+            return max(db.execute(sa.select(sa.func.max(time))).scalar() or 0.0 for time in times)
+
     # -------------------------------------------------------------------------------------------- raters
 
-    def begin(self) -> str | None:
-        """A new rater's secret token, or None when enough raters have come."""
-        token = secrets.token_urlsafe(24)
+    def invited(self, token: str) -> bool:
+        """Whether a token is one of the study's invitations."""
+        return self.study.access == "invited" and token in invitations(self.folder)
+
+    def begin(self, invitation: str = "") -> str | None:
+        """A new rater's secret token, or None when enough raters have come.
+
+        Args:
+            invitation: token of an invited study; it becomes the rater's own, so that each invitation has one session.
+
+        Raises:
+            Refused: the study is by invitation, and this is none.
+        """
+        if self.study.access == "invited" and not self.invited(invitation):
+            raise Refused(403, "This study is by invitation: open the link that you were given.")
+        token = invitation if self.study.access == "invited" else secrets.token_urlsafe(24)
         with self.database.alone() as db:
             now = self.clock()
+            if db.execute(sa.select(RATERS.c.number).where(RATERS.c.token == _hashed(token))).first() is not None:
+                return token  # asked twice at once
             if not self._has_room(db, now):
                 return None
             last = db.execute(sa.select(sa.func.max(RATERS.c.number))).scalar() or 0
@@ -152,9 +214,60 @@ class Store:
             return self._has_room(db, self.clock())
 
     def _has_room(self, db: Connection, now: float) -> bool:
-        here = sa.or_(RATERS.c.ended_at.is_not(None), RATERS.c.seen_at > now - _AWAY_S)
-        taken, begun = db.execute(sa.select(sa.func.count().filter(here), sa.func.count()).select_from(RATERS)).one()
-        return taken < self.study.raters and begun < _SESSIONS_A_PLACE * self.study.raters
+        return sum(place.counts for place in self._places(db, now)) < self.study.raters
+
+    def _places(self, db: Connection, now: float) -> list[Place]:
+        """All sessions. One counts from its first rating on; when finished or away, only with what the analysis takes.
+
+        So that whoever begins sessions and rates nothing takes no place, and places come back.
+        """
+        votes = sa.func.count(TRIALS.c.trial)
+        rated = sa.and_(TRIALS.c.rater == RATERS.c.number, TRIALS.c.kind == "rating", TRIALS.c.answered_at.is_not(None))
+        rows = db.execute(
+            sa.select(RATERS.c.number, RATERS.c.ended_at, RATERS.c.seen_at, RATERS.c.freed, votes.label("answered"))
+            .select_from(RATERS.outerjoin(TRIALS, rated))
+            .group_by(RATERS.c.number, RATERS.c.ended_at, RATERS.c.seen_at, RATERS.c.freed)
+            .order_by(RATERS.c.number)
+        )
+        enough = max(1, math.ceil(self.study.exclusion.least_share * self.study.items_a_rater))
+        places = []
+        for number, ended_at, seen_at, freed, answered in rows:
+            if freed:
+                state, counts = "freed", False
+            elif ended_at is not None:
+                state, counts = "finished", answered >= enough
+            elif seen_at > now - _AWAY_S:
+                state, counts = "here", answered >= 1
+            else:
+                state, counts = "away", False
+            places.append(Place(number, state, answered, seen_at, counts))
+        return places
+
+    def places(self) -> list[Place]:
+        """All sessions, in the order in which they were begun."""
+        with self.database.alone() as db:
+            return self._places(db, self.clock())
+
+    def unused_invitations(self) -> list[str]:
+        """Tokens of invitations with which no session was begun yet."""
+        with self.database.alone() as db:
+            used = set(db.execute(sa.select(RATERS.c.token)).scalars())
+        return [token for token in invitations(self.folder) if _hashed(token) not in used]
+
+    def free(self, rater: int) -> None:
+        """End a rater's session and give its place to others; its answers stay, and the exclusion rules judge them.
+
+        Raises:
+            UserError: there is no such rater.
+        """
+        with self.database.alone() as db:
+            row = db.execute(sa.select(RATERS).where(RATERS.c.number == rater)).first()
+            if row is None:
+                raise UserError(f"There is no session {rater} in this study: `tiktok-dm listen places` lists them.")
+            ended = {"ended_at": self.clock(), "cut_short": True} if row.ended_at is None else {}
+            db.execute(RATERS.update().where(RATERS.c.number == rater).values(freed=True, **ended))
+            db.execute(TRIALS.update().where(TRIALS.c.rater == rater, TRIALS.c.answered_at.is_(None)).values(lost=True))
+            db.execute(CELLS.update().where(CELLS.c.holder == rater).values(holder=None, held_until=None))
 
     def rater(self, token: str) -> int | None:
         """The number of the rater to whom a token was given."""

@@ -2,6 +2,7 @@
 
     STUDY/study.json        the design and the rules of exclusion, written before the first rater comes
     STUDY/key.json          which stimulus is whose, right answers of the sound checks, admin token: for the owner alone
+    STUDY/invitations.txt   one secret token a line, for one rater each (invited studies): for the owner alone
     STUDY/stimuli/          sound and films under random names
     STUDY/votes.sqlite      the answers (unless they go to PostgreSQL)
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tiktok_dm.errors import UserError
 
 STUDY, KEY, STIMULI, VOTES = "study.json", "key.json", "stimuli", "votes.sqlite"
+INVITATIONS = "invitations.txt"
 
 LOWEST, HIGHEST = 1, 5
 """Ends of the rating scale."""
@@ -143,7 +146,9 @@ class Study(_Frozen):
         n_items: clips (videos or pieces) in the study.
         n_conditions: versions of each clip: systems, hidden reference, low anchor.
         items_a_rater: clips that a rater rates, each of another item.
-        raters: the study closes to new raters when so many have finished.
+        raters: places: the study takes no new rater while so many have finished or are at it.
+        access: `invited`: by a link of the rater's own, one session each; `open`: anybody.
+        address_limit: sessions that one network address may begin in a day in an open study; None: any number.
         checks: attention checks a rater.
         headphone_trials: of the headphone check; 0 leaves it out.
         practice: whether a practice clip comes first.
@@ -164,6 +169,8 @@ class Study(_Frozen):
     n_conditions: int = Field(ge=2)
     items_a_rater: int = Field(ge=1)
     raters: int = Field(ge=1)
+    access: Literal["invited", "open"] = "open"  # as before there were invitations
+    address_limit: int | None = Field(default=None, ge=1)
     checks: int = Field(default=2, ge=0)
     headphone_trials: int = Field(default=6, ge=0)
     practice: bool = True
@@ -259,6 +266,23 @@ def write(folder: Path, study: Study, key: Key) -> None:
     descriptor = os.open(folder / KEY, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(key.model_dump_json(indent=2) + "\n")
+
+
+def invitations(folder: Path) -> list[str]:
+    """The tokens of a study's invitation links, in the order in which they were made."""
+    try:
+        return (folder / INVITATIONS).read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        return []
+
+
+def invite(folder: Path, raters: int) -> list[str]:
+    """Make further invitations, readable for the owner alone; a server that runs takes them at once."""
+    new = [secrets.token_urlsafe(24) for _ in range(raters)]
+    descriptor = os.open(folder / INVITATIONS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write("".join(f"{token}\n" for token in new))
+    return new
 
 
 def read(folder: Path) -> tuple[Study, Key]:

@@ -151,6 +151,7 @@ def real_study(folder: Path, media: dict[str, Path], protocol: str) -> Path:
             videos=media["videos"],
             items=3,
             raters=20,
+            access="open",
             headphone_trials=0,
             checks=0,
             practice=False,

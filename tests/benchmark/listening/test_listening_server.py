@@ -13,6 +13,7 @@ from listening_factory import Clock, open_store, study_of
 pytest.importorskip("starlette", reason="the listening tests' server is not installed: pip install 'tiktok-dm[web]'")
 from starlette.testclient import TestClient
 
+from tiktok_dm.listening import study as studies
 from tiktok_dm.listening.server import COOKIE, application
 from tiktok_dm.listening.store import Store
 
@@ -300,9 +301,13 @@ def test_results_want_the_admin_token(web: Web) -> None:
 
 def test_the_study_closes_when_enough_have_come(tmp_path: Path) -> None:
     web = Web(tmp_path / "s", raters=1)
-    _, state = web.begun()
+    browser, state = web.begun()
     assert state["stage"] == "trial"
     late = web.browser()
+    assert late.get("/api/state").json()["stage"] == "consent"  # who has rated nothing takes no place
+    trial = web.to_rating(browser, state)["trial"]
+    web.hear(browser, trial)
+    web.answer(browser, trial, 4)
     assert late.get("/api/state").json()["stage"] == "full"
     assert late.post("/api/begin", json={}).json() == {"stage": "full"}
     assert "set-cookie" not in late.post("/api/begin", json={}).headers
@@ -321,4 +326,37 @@ def test_coherence_shows_the_original_beside(tmp_path: Path) -> None:
     assert web.answer(browser, trial, 3).status_code == 425  # the clip itself was never fetched
     assert browser.get(trial["clip"]).status_code == 200
     assert web.answer(browser, trial, 3).status_code == 200
+    web.store.close()
+
+
+def test_an_invited_study_opens_by_a_link_of_the_rater_s_own(tmp_path: Path) -> None:
+    web = Web(tmp_path / "s", access="invited")
+    (token,) = studies.invite(web.folder, 1)
+    stranger = web.browser()
+    assert stranger.get("/api/state").json()["stage"] == "uninvited"
+    refused = stranger.post("/api/begin", json={})
+    assert (refused.status_code, "by invitation" in refused.json()["error"]) == (403, True)
+    assert stranger.get("/go-on/forged").status_code == 404
+    rater = web.browser()
+    assert rater.get(f"/go-on/{token}").status_code == 200
+    assert rater.get("/api/state").json()["stage"] == "consent"
+    state = rater.post("/api/begin", json={}).json()
+    assert (state["stage"], state["link"]) == ("trial", f"/go-on/{token}")
+    elsewhere = web.browser()
+    elsewhere.get(f"/go-on/{token}")
+    assert elsewhere.post("/api/begin", json={}).json()["trial"]["id"] == state["trial"]["id"]
+    assert len(web.store.everything()[0]) == 1
+    web.store.close()
+
+
+def test_one_address_begins_no_more_sessions_of_an_open_study_than_it_may(tmp_path: Path) -> None:
+    web = Web(tmp_path / "s", address_limit=3)
+    begin = lambda address: TestClient(web.app, client=(address, 1)).post("/api/begin", json={}).status_code  # noqa: E731
+    assert [begin("203.0.113.5") for _ in range(5)] == [200, 200, 200, 429, 429]
+    assert begin("::ffff:203.0.113.5") == 429  # the same one
+    assert begin("203.0.113.6") == 200
+    assert [begin(f"2001:db8::{k}") for k in range(4)] == [200, 200, 200, 429]  # one subscriber
+    assert begin("2001:db8:0:1::1") == 200
+    assert len(web.store.everything()[0]) == 8
+    assert b"203.0.113" not in b"".join(path.read_bytes() for path in web.folder.glob("votes*"))
     web.store.close()

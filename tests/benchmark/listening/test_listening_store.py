@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import random
+import sqlite3
 import stat
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from listening_factory import SECONDS, Clock, cell_of, hear, new_rater, open_store, spread, study_of, to_rating
+from typer.testing import CliRunner
 
+from tiktok_dm.cli.listen import app
 from tiktok_dm.errors import UserError
 from tiktok_dm.listening import study as studies
-from tiktok_dm.listening.store import Refused
+from tiktok_dm.listening.store import Refused, Store
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -326,3 +331,163 @@ def test_key_and_answers_are_for_the_owner_alone_and_tokens_are_not_stored(tmp_p
     assert "code" not in raters[0]
     store.close()
     assert all(token.encode() not in path.read_bytes() for path in folder.glob("votes*"))
+
+
+def rate(store: Store, rater: int, clock: Clock, ratings: int) -> None:
+    for _ in range(ratings):
+        trial = to_rating(store, rater, clock)
+        hear(store, rater, trial, clock)
+        assert store.answer(rater, trial.trial, 3, 1, 0)
+
+
+def test_sessions_that_rate_nothing_take_no_place(tmp_path: Path, clock: Clock, url: str | None) -> None:
+    study_of(tmp_path / "s", raters=2, items=4, systems=("only",))
+    store = open_store(tmp_path / "s", clock, url)
+    for _ in range(100):
+        assert store.begin() is not None
+    assert store.has_room()
+    assert not any(place.counts for place in store.places())
+    for rater in (7, 8):
+        rate(store, rater, clock, 1)
+    assert [place.rater for place in store.places() if place.counts] == [7, 8]
+    assert store.begin() is None
+    store.close()
+
+
+def test_places_of_who_left_or_was_freed_come_back(tmp_path: Path, clock: Clock, url: str | None) -> None:
+    study_of(tmp_path / "s", raters=3, items=4, systems=("only",))
+    store = open_store(tmp_path / "s", clock, url)
+    gone, freed, done = (new_rater(store) for _ in range(3))
+    rate(store, gone, clock, 1)
+    rate(store, done, clock, 4)
+    while store.position(done).stage != "done":
+        trial = store.position(done).trial
+        assert trial is not None
+        hear(store, done, trial, clock)
+        store.answer(done, trial.trial, trial.expected or 1, 1, 0)
+    rate(store, freed, clock, 1)
+    held = to_rating(store, freed, clock)
+    assert store.begin() is None
+    store.free(freed)
+    assert [(p.rater, p.state, p.answered, p.counts) for p in store.places()] == [
+        (gone, "here", 1, True),
+        (freed, "freed", 1, False),
+        (done, "finished", 4, True),
+    ]
+    assert store.position(freed).stage == "done"
+    with pytest.raises(Refused, match="no longer open"):
+        store.answer(freed, held.trial, 3, 1, 0)
+    assert store.has_room()
+    clock.now += 3600
+    assert [(p.state, p.counts) for p in store.places()] == [("away", False), ("freed", False), ("finished", True)]
+    with pytest.raises(UserError, match="no session 99"):
+        store.free(99)
+    assert spread(store) <= 1
+    store.close()
+
+
+def test_each_invitation_has_one_session(tmp_path: Path, clock: Clock, url: str | None) -> None:
+    folder = tmp_path / "s"
+    study_of(folder, access="invited", raters=2)
+    one, other = studies.invite(folder, 2)
+    assert stat.S_IMODE((folder / studies.INVITATIONS).stat().st_mode) == 0o600
+    store = open_store(folder, clock, url)
+    for wrong in ("", "forged", one[:-1], f"{one} {other}"):
+        with pytest.raises(Refused, match="by invitation") as refused:
+            store.begin(wrong)
+        assert refused.value.status == 403
+    assert store.rater(one) is None
+    assert store.begin(one) == one
+    assert store.begin(one) == one
+    assert store.unused_invitations() == [other]
+    (late,) = studies.invite(folder, 1)  # while the server runs
+    assert studies.invitations(folder) == [one, other, late]
+    assert store.begin(late) == late
+    assert (store.rater(one), store.rater(late), len(store.places())) == (1, 2, 2)
+    store.close()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_clock_that_is_set_back_refuses_no_answer(tmp_path: Path, clock: Clock, seed: int) -> None:
+    rng = random.Random(seed)
+    study_of(tmp_path / "s", items=4, systems=("only",), checks=0, headphone_trials=0)
+    store = open_store(tmp_path / "s", clock)
+    rater = new_rater(store)
+    answered_at = []
+    for _ in range(4):
+        trial = to_rating(store, rater, clock)
+        clock.now -= rng.uniform(0, 86400)
+        store.fetched(rater, trial.trial, "clip")
+        clock.now -= rng.uniform(0, 86400)
+        if rng.random() < 0.5:  # the server was started anew
+            store.close()
+            store = open_store(tmp_path / "s", clock)
+        store.alive(rater, trial.trial)
+        clock.now += SECONDS
+        assert store.answer(rater, trial.trial, 3, 1, 0)
+        answered_at.append(store.everything()[1][-1]["answered_at"])
+    assert answered_at == sorted(answered_at)
+    assert store.position(rater).stage == "done"
+    store.close()
+
+
+def test_threads_come_to_the_database_in_the_order_in_which_they_asked(tmp_path: Path, clock: Clock) -> None:
+    study_of(tmp_path / "s")
+    store = open_store(tmp_path / "s", clock)
+    came: list[int] = []
+
+    def ask(number: int) -> None:
+        with store.database.alone():
+            came.append(number)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(30)]
+    with store.database.alone():
+        for number, thread in enumerate(threads):
+            thread.start()
+            while len(store.database._queue._waiting) <= number:
+                pass
+    for thread in threads:
+        thread.join()
+    assert came == list(range(30))
+    store.close()
+
+
+def test_answers_of_a_study_that_began_before_places_could_be_freed_are_read(tmp_path: Path, clock: Clock) -> None:
+    study_of(tmp_path / "s")
+    store = open_store(tmp_path / "s", clock)
+    rate(store, new_rater(store), clock, 1)
+    store.close()
+    with sqlite3.connect(tmp_path / "s" / studies.VOTES) as db:
+        db.execute("ALTER TABLE listen_raters DROP COLUMN freed")
+    db.close()
+    store = open_store(tmp_path / "s", clock)
+    assert [(p.rater, p.answered, p.counts) for p in store.places()] == [(1, 1, True)]
+    store.close()
+
+
+def test_the_verb_shows_and_frees_places_and_prints_links(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    study_of(folder, access="invited", raters=2, items=4, systems=("only",))
+    one, other = studies.invite(folder, 2)
+    clock = Clock()
+    clock.now = time.time()
+    store = open_store(folder, clock)
+    store.begin(one)
+    rate(store, 1, clock, 1)
+    store.close()
+
+    def places(*arguments: str) -> list[str]:
+        result = CliRunner().invoke(app, ["places", str(folder), *arguments])
+        assert result.exit_code == 0, result.output
+        return result.output.splitlines()
+
+    shown = places()
+    assert shown[0].startswith("session 1: here, 1 of 4 clips")
+    assert shown[0].endswith("takes a place")
+    assert shown[1:] == ["1 of 2 places are taken", "1 invitations are unused (--links prints them)"]
+    assert places("--links", "--public-url", "https://listen.example.org/") == [
+        f"https://listen.example.org/go-on/{other}"
+    ]
+    shown = places("--free", "1", "--invite", "3")
+    assert shown[0].startswith("session 1: freed, 1 of 4 clips")
+    assert shown[1:] == ["0 of 2 places are taken", "4 invitations are unused (--links prints them)"]

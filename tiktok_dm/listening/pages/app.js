@@ -223,8 +223,10 @@ async function load(message) {
 $("agree").onchange = () => { $("begin").disabled = !$("agree").checked; };
 $("begin").onclick = async () => {
   $("begin").disabled = true;
-  const { told } = await persist("/api/begin", {});
-  show(told);
+  const { status, told } = await persist("/api/begin", {});
+  if (status === 200) { show(told); return; }
+  trouble(told.error);
+  $("begin").disabled = false;
 };
 $("next").onclick = send;
 $("copy").onclick = async () => {
