@@ -101,11 +101,10 @@ def test_the_help_of_a_build_groups_its_options(monkeypatch: pytest.MonkeyPatch)
     assert {name: " ".join(options) for name, options in panels.items()} == {
         "Arguments": "",
         "Options": "--out --splits --seed --only --max-height --dry-run --json --help",
-        "Sources": "--media --dataset --annotations --demo --clips --songs --audio-track",
+        "Sources": "--media --annotations --demo --clips --songs --audio-track",
         "Downloads": "--max-gigabytes --max-hours --pause --retries --retry-gone --cookies --cookies-from-browser "
         "--allow-private-networks",
         "Poses and visual features": "--pose --visual --visual-weights --visual-flow --device",
-        "AIST++ (--dataset aist++)": "--camera --skip-ignored --segments-only --genre-order",
         "Machine": "--workers --executor --ray-address --keep-work",
     }
 

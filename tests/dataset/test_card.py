@@ -180,3 +180,13 @@ def test_accuracy_is_left_out_where_there_is_no_truth() -> None:
 
 def test_the_card_says_nothing_of_this_machine(items: list[ClipItem]) -> None:
     assert str(Path(items[0].video).parent) not in card(items, META, SPLITS)
+
+
+def test_a_description_is_text_and_no_markup(items: list[ClipItem]) -> None:
+    """What a dataset's maker wrote is shown as written: no tag, link, heading or picture comes of it."""
+    said = "<script>alert(1)</script> & [here](javascript:x)\n\n# Not a heading\n![a](http://x)"
+    text = card(items, replace(META, description=said), SPLITS)
+    start = text.index("\\<script")
+    assert text[start:].startswith(
+        "\\<script\\>alert(1)\\</script\\> & \\[here\\](javascript:x)\n\n\\# Not a heading !\\[a\\](http://x)\n\n"
+    )

@@ -360,7 +360,15 @@ def test_the_ignore_list_is_left_in_unless_told(tmp_path: Path, folder: Path, mu
     shown = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "all")])
     assert shown.exit_code == 0, shown.output
     assert json.loads(shown.stdout)["segments"] == 14
-    shown = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "some"), "--skip-ignored"])
+    # The verb of its own, of which the words above are the old spelling.
+    words = ["import", "aist++", *words[3:], "--out", str(tmp_path / "new")]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    old, new = (
+        {path.relative_to(tmp_path / name): path.read_bytes() for path in sorted((tmp_path / name).rglob("*.parquet"))}
+        for name in ("all", "new")
+    )
+    assert old == new != {}
+    shown = CliRunner().invoke(app, [*words[:-1], str(tmp_path / "some"), "--skip-ignored"])
     told = json.loads(shown.stdout)
     assert told["segments"] == 11
     assert told["report"]["ignored"] == [TRAIN[2]]

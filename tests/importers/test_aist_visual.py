@@ -240,7 +240,7 @@ def test_a_stopped_build_makes_no_features_again(
 def test_the_command_passes_features_and_the_order_of_genres_on(
     written: Path, tmp_path: Path, network: RandomNetwork
 ) -> None:
-    words = ["build", "--dataset", "aist++", "--annotations", str(written / "aist_plusplus_final")]
+    words = ["import", "aist++", "--annotations", str(written / "aist_plusplus_final")]
     words += ["--media", str(written / "videos"), "--segments-only", "--json"]
     order = sorted(GENRES)
     shown = CliRunner().invoke(

@@ -66,7 +66,7 @@ def test_every_released_segment_of_the_imitated_archives_is_there(
     assert len({segment.name for segment in expected}) == 2_691
     write_many(tmp_path / "archive" / "tiktok", [segment.name for segment in expected])
     (tmp_path / "archive" / "tiktok.kinds").rename(tmp_path / "kinds")
-    words = ["import-preprocessed", "--root", str(tmp_path / "archive"), "--out", str(tmp_path / "out"), "--json"]
+    words = ["import", "archives", "--root", str(tmp_path / "archive"), "--out", str(tmp_path / "out"), "--json"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
@@ -285,7 +285,7 @@ def test_missing_extra_and_misplaced_files_are_told(
     (root / "motion_s2" / "readme.npy").write_bytes(b"")
     (root / "motion_s2" / "train").mkdir()
     (root / "motion_s2" / f"{names[7]}.npy").rename(root / "motion_s2" / "train" / f"{names[7]}.npy")
-    words = ["import-preprocessed", "--root", str(root), "--out", str(tmp_path / "out")]
+    words = ["import", "archives", "--root", str(root), "--out", str(tmp_path / "out")]
     result = import_preprocessed(root, tmp_path / "out", released=few)
     assert result.report["missing"] == {"motion": [names[0]], "visual": [], "audio": names[:2]}
     assert result.report["extra"] == [

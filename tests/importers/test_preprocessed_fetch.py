@@ -68,7 +68,7 @@ def test_the_command_fetches_unpacks_and_imports_and_asks_once(
     tmp_path: Path, drive: Drive, archives: dict[str, tuple[str, bytes]]
 ) -> None:
     share(drive, archives)
-    words = ["import-preprocessed", "--fetch", "--out", str(tmp_path / "out"), "--json", "--allow-missing"]
+    words = ["import", "archives", "--fetch", "--out", str(tmp_path / "out"), "--json", "--allow-missing"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)

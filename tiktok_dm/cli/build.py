@@ -1,4 +1,4 @@
-"""The verbs that make a dataset: `tiktok-dm build`, `demo-segments` and `import-preprocessed`. Thin; see `build`."""
+"""The verbs that make a dataset: `tiktok-dm build` and `demo-segments`. Thin; see `pipeline`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiktok_dm.cli.options import SOME_FAILED, Json, Workers, complain, print_json
+from tiktok_dm.cli.options import (
+    SOME_FAILED,
+    STOPPED,
+    Device,
+    Json,
+    Visual,
+    VisualFlow,
+    VisualWeights,
+    Workers,
+    complain,
+    print_json,
+    seen_option,
+    visual_choice,
+)
 from tiktok_dm.errors import UserError
 from tiktok_dm.machine import cores
 from tiktok_dm.shipped import annotations_folder, split_table
@@ -23,17 +36,14 @@ def register(app: typer.Typer) -> None:
     """Give the `tiktok-dm` command its verbs."""
     app.command()(build)
     app.command("demo-segments")(demo_segments)
-    app.command("import-preprocessed")(import_preprocessed)
 
 
 # `build` has so many options that its help shows them by what they are about; what every build wants comes first.
 _source = partial(typer.Option, rich_help_panel="Sources")
 _download = partial(typer.Option, rich_help_panel="Downloads")
-_seen = partial(typer.Option, rich_help_panel="Poses and visual features")
-_aist = partial(typer.Option, rich_help_panel="AIST++ (--dataset aist++)")
+# The old spelling of `tiktok-dm import aist++`, which still answers.
+_aist = partial(typer.Option, hidden=True)
 _machine = partial(typer.Option, rich_help_panel="Machine")
-
-_STOPPED = "stopped; run the same command again to go on from here"
 
 
 def build(
@@ -63,11 +73,9 @@ def build(
     as_json: Json = False,
     media: Annotated[Path | None, _source(help="Folder with local compilations, by file name or by id.")] = None,
     dataset: Annotated[
-        str, _source("--dataset", help="compilations, or aist++ for AIST++'s published annotations and media.")
+        str, _aist("--dataset", help="compilations, or aist++: what `tiktok-dm import aist++` does.")
     ] = "compilations",
-    named_annotations: Annotated[
-        Path | None, _source("--annotations", help="The same as ANNOTATIONS; AIST++'s, with --dataset aist++.")
-    ] = None,
+    named_annotations: Annotated[Path | None, _source("--annotations", help="The same as ANNOTATIONS.")] = None,
     demo: Annotated[bool, _source("--demo", help="Render the embedded demo and build from that.")] = False,
     clips: Annotated[int, _source(help="Clips of the demo.", min=2)] = 8,
     songs: Annotated[int, _source(help="Songs of the demo.", min=2)] = 4,
@@ -90,16 +98,14 @@ def build(
     ] = False,
     pose: Annotated[
         str,
-        _seen(help="mediapipe, mmpose or vitpose; such as mmpose:device=cuda:0,batch=64 or mediapipe:models=DIR."),
+        seen_option(
+            help="mediapipe, mmpose or vitpose; such as mmpose:device=cuda:0,batch=64 or mediapipe:models=DIR."
+        ),
     ] = "mediapipe",
-    visual: Annotated[
-        str | None, _seen(help="Also visual features of each segment: i3d, or a video model's hub id.")
-    ] = None,
-    visual_weights: Annotated[
-        list[Path] | None, _seen(help="Folder or files with the weights for --visual; repeatable.")
-    ] = None,
-    visual_flow: Annotated[str, _seen(help="Optical flow for --visual i3d: tvl1, or raft for a GPU.")] = "tvl1",
-    device: Annotated[str, _seen(help="Where networks for --visual run: auto, cpu, cuda, ...")] = "auto",
+    visual: Visual = None,
+    visual_weights: VisualWeights = None,
+    visual_flow: VisualFlow = "tvl1",
+    device: Device = "auto",
     camera: Annotated[str, _aist(help="c01 to c09; the published segments are of c01.")] = "c01",
     skip_ignored: Annotated[
         bool, _aist("--skip-ignored", help="Leave its ignore list out; published segments have it.")
@@ -121,32 +127,39 @@ def build(
     from tiktok_dm.pipeline.plan import Parameters
     from tiktok_dm.pipeline.poses import PosesParams
     from tiktok_dm.pipeline.segment import SegmentParams
-    from tiktok_dm.pipeline.visual import VisualParams, extractor_of
     from tiktok_dm.pose.registry import get_estimator
     from tiktok_dm.synthetic import DemoParams
-    from tiktok_dm.visual.base import VisualSource
 
     if out is None:
         raise UserError("say where the dataset goes: --out FOLDER")
     if annotations is not None and named_annotations is not None:
         raise UserError("the annotations are named twice: leave ANNOTATIONS or --annotations out")
     annotations = annotations or named_annotations
-    seen = VisualParams(extractor=visual, flow=visual_flow) if visual else None
-    weights = VisualSource(tuple(visual_weights or ()), device)
-    if seen is None and visual_weights:
-        raise UserError("--visual-weights goes with --visual: say which features, for instance --visual i3d")
-    if seen is not None:
-        extractor_of(seen, weights)
+    seen, weights = visual_choice(visual, visual_weights, visual_flow, device)
     if dataset.casefold() in ("aist++", "aist"):
         if demo or dry_run or only or splits:
             raise UserError("--demo, --dry-run, --only and --splits are not for --dataset aist++: leave them out")
         if annotations is None or media is None:
             raise UserError("--dataset aist++ needs --annotations FOLDER and --media FOLDER")
-        chosen: dict[str, Any] = {"camera": camera, "skip_ignored": skip_ignored, "clips": not segments_only}
-        chosen |= {"visual": seen, "visual_source": weights}
-        if genre_order is not None:
-            chosen["genres"] = tuple(genre_order.upper().replace(",", " ").split())
-        _build_aist(annotations, media, out, max_height or None, workers or cores(), as_json, **chosen)
+        from tiktok_dm.cli.imports import genre_choice, run_aist
+        from tiktok_dm.importers.aist.driver import AistOptions
+
+        run_aist(
+            AistOptions(
+                annotations,
+                media,
+                out,
+                camera=camera,
+                skip_ignored=skip_ignored,
+                clips=not segments_only,
+                max_height=max_height or None,
+                visual=seen,
+                visual_source=weights,
+                workers=workers or cores(),
+                **genre_choice(genre_order),
+            ),
+            as_json,
+        )
         return
     if dataset.casefold() != "compilations":
         raise UserError(f"there is no dataset {dataset!r}: take compilations or aist++")
@@ -195,7 +208,7 @@ def build(
     try:
         done = builds.build(options)
     except KeyboardInterrupt:
-        complain(_STOPPED)
+        complain(STOPPED)
         raise typer.Exit(130) from None
     _show_built(done, as_json)
     if done.counts.get("failed"):
@@ -275,37 +288,6 @@ def _show_built(done: BuildResult, as_json: bool) -> None:
         )
 
 
-def _build_aist(
-    annotations: Path, media: Path, out: Path, max_height: int | None, workers: int, as_json: bool, **chosen: Any
-) -> None:
-    from tiktok_dm.importers.aist.driver import AistOptions, build_aist
-    from tiktok_dm.runtime.progress import BuildProgress
-
-    options = AistOptions(annotations, media, out, max_height=max_height, workers=workers, **chosen)
-    with BuildProgress(quiet=as_json) as bars:
-
-        def tell(done: int, total: int, what: str) -> None:
-            bars.expect("AIST++", total)
-            bars.advance("AIST++", what)
-
-        try:
-            made = build_aist(options, tell)
-        except KeyboardInterrupt:
-            complain(_STOPPED)
-            raise typer.Exit(130) from None
-    if as_json:
-        print_json({"out": str(out), **made.counts, "report": made.report})
-    else:
-        for sentence in made.sentences():
-            print(sentence)
-        print(
-            f"{out}: {made.counts['segments']:,} segments, {made.counts['clips']:,} clips, "
-            f"{made.counts['bytes'] / 1e6:.0f} MB" + (", unchanged" if made.counts["unchanged"] else "")
-        )
-    if made.failed:
-        raise typer.Exit(SOME_FAILED)
-
-
 def demo_segments(
     out: Annotated[Path, typer.Argument(help="A new folder.", metavar="OUT")],
     songs: Annotated[int, typer.Option(help="Songs.", min=2)] = 64,
@@ -347,43 +329,3 @@ def demo_segments(
         )
     print(f"{out}: {made['bytes'] / 1e6:.0f} MB" + (", nothing had to be done" if made["unchanged"] else ""))
     return None
-
-
-def import_preprocessed(
-    out: Annotated[Path, typer.Option(help="The dataset's folder.")],
-    root: Annotated[
-        Path | None, typer.Option(help="Folder with motion_s2, video_s2, audio_s2; with --fetch, for the downloads.")
-    ] = None,
-    fetch: Annotated[bool, typer.Option("--fetch", help="Get the archives from Google Drive first.")] = False,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Exit with 0 though segments were left out.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Turn the authors' preprocessed archives into a dataset of segments, ready to train on without any video."""
-    from tiktok_dm.importers.archive_files import fetch_archives
-    from tiktok_dm.importers.archives import import_preprocessed as run
-    from tiktok_dm.runtime.progress import BuildProgress
-
-    if root is None and not fetch:
-        raise UserError("say where the unpacked archives are: --root FOLDER; or get them first: --fetch")
-    root = root or out.with_name(out.name + ".download")
-    with BuildProgress(quiet=as_json) as bars:
-        if fetch:
-            root = fetch_archives(root, tell=bars.say)
-
-        def tell(done: int, total: int, what: str) -> None:
-            bars.expect("segments", total)
-            bars.advance("segments", what)
-
-        made = run(root, out, progress=tell)
-    if as_json:
-        print_json({"out": str(out), **made.counts, "report": made.report})
-    else:
-        for sentence in made.sentences():
-            print(sentence)
-        for name, part in made.counts["splits"].items():
-            print(f"{name}: {part['segments']:,} segments of {part['clips']} clips, {part['songs']} songs")
-        print(f"{out}: {made.counts['bytes'] / 1e6:.0f} MB" + (", unchanged" if made.counts["unchanged"] else ""))
-    if not (made.complete or allow_missing):
-        raise typer.Exit(SOME_FAILED)

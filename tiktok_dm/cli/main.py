@@ -13,6 +13,7 @@ from tiktok_dm.cli import build as build_cli
 from tiktok_dm.cli import curate as curate_cli
 from tiktok_dm.cli import dataset as dataset_cli
 from tiktok_dm.cli import evaluate as evaluate_cli
+from tiktok_dm.cli import imports as imports_cli
 from tiktok_dm.cli import submit as submit_cli
 from tiktok_dm.cli.dataset import app as models_app
 from tiktok_dm.cli.listen import app as listen_app
@@ -29,6 +30,7 @@ app = typer.Typer(
 curate_cli.register(app)
 annotations_cli.register(app)
 build_cli.register(app)
+imports_cli.register(app)
 dataset_cli.register(app)
 evaluate_cli.register(app)
 submit_cli.register(app)

@@ -307,7 +307,7 @@ def _counts(kept: Sequence[_Expected]) -> dict[str, Any]:
 _PROSE = """# {title}
 
 The 2-second segments of TikTok Dance-Music as the authors of D2M-GAN (ECCV 2022) preprocessed them, turned into one
-dataset by `tiktok-dm import-preprocessed`. There are no pictures and no configuration `clips`. The poses are
+dataset by `tiktok-dm import archives`. There are no pictures and no configuration `clips`. The poses are
 OpenPose's, in pixels, of one dancer; which one the authors took where several dance is not documented. No licence or
 terms are stated with the archives: ask the authors before you pass this on.
 
