@@ -15,7 +15,7 @@ from tiktok_dm.errors import UserError
 
 if TYPE_CHECKING:
     from d2m_model.sampling.dance import Dance
-    from d2m_model.sampling.sampler import DanceToMusic, Music
+    from d2m_model.sampling.sampler import DanceToMusic, Music, PreparedDance
 
 RECORD = "samples.json"
 
@@ -139,19 +139,18 @@ class _Job:
 
     def run(self, dances: Iterator[tuple[str, Loader]], batch: int) -> None:
         """Make and write everything; `samples.json` is up to date after each group."""
-        waiting: list[Dance] = []
+        waiting: list[PreparedDance] = []
         windows = 0
         for name, load in dances:
             self.count += 1
             try:
                 self.check_name(name)
-                dance = load()
-                plan, _ = self.maker.prepare(dance)
+                prepared = self.maker.prepare(load())
             except UserError as error:
                 self.fail(name, error)
                 continue
-            waiting.append(dance)
-            windows += len(plan.starts)
+            waiting.append(prepared)
+            windows += len(prepared.plan.starts)
             if windows >= batch:
                 self.make(waiting)
                 waiting, windows = [], 0
@@ -174,18 +173,18 @@ class _Job:
         self.failures.append(name)
         typer.echo(f"{name}: {error}", err=True)
 
-    def make(self, dances: list[Dance]) -> None:
+    def make(self, dances: list[PreparedDance]) -> None:
         """Music for some dances, written and recorded."""
         if not dances:
             return
         began = time.perf_counter()
         made = self.maker.many(dances, self.genre)
         factor = sum(music.duration_s for music in made) / (time.perf_counter() - began)
-        for dance, music in zip(dances, made, strict=True):
+        for one, music in zip(dances, made, strict=True):
             try:
-                self.write(dance, music, factor)
+                self.write(one.dance, music, factor)
             except UserError as error:
-                self.fail(dance.name, error)
+                self.fail(one.dance.name, error)
         self.write_records()
 
     def write(self, dance: Dance, music: Music, factor: float) -> None:

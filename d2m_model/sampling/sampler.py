@@ -270,6 +270,29 @@ def decoder_context(codec: Codec) -> int | None:
     return math.ceil(reach + 1 / rate)
 
 
+@dataclass(frozen=True)
+class PreparedDance:
+    """A dance in the windows of a model.
+
+    Args:
+        dance: where it comes from.
+        plan: where its windows lie.
+        motion: poses (windows, motion_frames, features) float32; None for a model without motion input.
+        visual: (windows, visual_features) float32; None for a model, or a dance, without them.
+    """
+
+    dance: Dance
+    plan: WindowPlan
+    motion: np.ndarray | None
+    visual: np.ndarray | None
+
+
+def _joined(windows: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Windows of several dances after each other; None where a dance has none."""
+    known = [own for own in windows if own is not None]
+    return np.concatenate(known) if len(known) == len(windows) else None
+
+
 class DanceToMusic:
     """A dance to music of the same length.
 
@@ -354,18 +377,18 @@ class DanceToMusic:
             dance.duration_s, self.config.latent_frames, codec.hop, codec.sample_rate, self.overlap, dance.name
         )
 
-    def prepare(self, dance: Dance) -> tuple[WindowPlan, np.ndarray | None]:
-        """The plan of a dance and its windows of poses (windows, motion_frames, features), None without motion input.
+    def prepare(self, dance: Dance) -> PreparedDance:
+        """A dance in windows, as `many` takes it.
 
         Raises:
-            UserError: a dance that is too short, or poses that the model cannot take.
+            UserError: a dance that is too short, or poses or features that the model cannot take.
         """
-        plan = self.plan(dance)
+        plan, motion, visual = self.plan(dance), None, None
         if self.config.visual_features and dance.visual is not None:
-            visual_windows(dance.visual, plan, self.config, dance.name)
-        if not self.config.motion_frames:
-            return plan, None
-        return plan, motion_windows(dance.poses, dance.fps, plan, self.config, dance.name)
+            visual = visual_windows(dance.visual, plan, self.config, dance.name)
+        if self.config.motion_frames:
+            motion = motion_windows(dance.poses, dance.fps, plan, self.config, dance.name)
+        return PreparedDance(dance, plan, motion, visual)
 
     def check_inputs(self, visual: bool = False, genre: int | None = None) -> None:
         """Hold what is given beside the poses to what the model was made with.
@@ -418,38 +441,41 @@ class DanceToMusic:
             dance = dance_from_poses(dance, dancer=dancer)
         elif not isinstance(dance, Dance):
             dance = dance_from_video(dance, dancer=dancer)
-        return self._make([dance], visual, [genre])[0]
+        return self._make([self.prepare(dance)], visual, [genre])[0]
 
-    def many(self, dances: Sequence[Dance], genre: int | None = None) -> list[Music]:
+    def many(self, dances: Sequence[Dance | PreparedDance], genre: int | None = None) -> list[Music]:
         """Music for several dances, their windows batched together; the same as one by one, up to rounding.
 
         Args:
+            dances: prepared ones are taken as they are.
             genre: of all; each dance's own if None.
 
         Raises:
             UserError: as for one; nothing is made then. `prepare` tells which dance it is.
         """
-        seen = bool(self.config.visual_features) and all(dance.visual is not None for dance in dances)
-        genres = [dance.genre if genre is None and self.config.genres else genre for dance in dances]
+        bare = [one.dance if isinstance(one, PreparedDance) else one for one in dances]
+        seen = bool(self.config.visual_features) and all(dance.visual is not None for dance in bare)
+        genres = [dance.genre if genre is None and self.config.genres else genre for dance in bare]
         for one in genres:
             self.check_inputs(seen, one)
-        return self._make(dances, None, genres)
+        return self._make([d if isinstance(d, PreparedDance) else self.prepare(d) for d in dances], None, genres)
 
-    def _make(self, dances: Sequence[Dance], visual: np.ndarray | None, genres: Sequence[int | None]) -> list[Music]:
-        if not dances:
+    def _make(
+        self, prepared: Sequence[PreparedDance], visual: np.ndarray | None, genres: Sequence[int | None]
+    ) -> list[Music]:
+        if not prepared:
             return []
-        plans, windows = zip(*(self.prepare(dance) for dance in dances), strict=True)
-        motion = np.concatenate(windows) if self.config.motion_frames else None
-        if visual is None and self.config.visual_features:
-            both = zip(dances, plans, strict=True)
-            rows = [visual_windows(d.visual, plan, self.config, d.name) for d, plan in both if d.visual is not None]
-            visual = np.concatenate(rows)
+        plans = [one.plan for one in prepared]
+        motion = _joined([one.motion for one in prepared])
+        if visual is None:
+            visual = _joined([one.visual for one in prepared])
         genre = None
         if self.config.genres:
             genre = np.repeat(np.array(genres, np.int64), [len(plan.starts) for plan in plans])
         latents = self.to_latents(motion, visual, genre)
         made = []
-        for dance, plan, own in zip(dances, plans, latents.split([len(p.starts) for p in plans]), strict=True):
+        for one, own in zip(prepared, latents.split([len(plan.starts) for plan in plans]), strict=True):
+            dance, plan = one.dance, one.plan
             codes = self.to_codes(join_latents(own, plan))
             audio = self.to_audio(codes)[: plan.n_samples]
             made.append(

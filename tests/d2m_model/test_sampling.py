@@ -23,6 +23,7 @@ from sampling_factory import (
 
 from d2m_model.codec.files import fingerprint, write_codec
 from d2m_model.motion import to_units
+from d2m_model.sampling import sampler
 from d2m_model.sampling.dance import dance_from_poses
 from d2m_model.sampling.sampler import (
     CodesToAudio,
@@ -178,7 +179,8 @@ def test_latents_joined_before_decoding_do_not_click_and_sound_joined_after_it_d
     assert len(joins) == 7
     assert seam_energy(music.audio, joins, RATE) == pytest.approx(1.0, abs=0.05)
 
-    plan, motion = maker.prepare(dance)
+    prepared = maker.prepare(dance)
+    plan, motion = prepared.plan, prepared.motion
     latents = maker.to_latents(motion)
     pieces = [codec.decode(latent[None])[0, 0].numpy() for latent in latents]
     # Sound laid end to end where the fades' middles are: it jumps from one level to the next.
@@ -187,6 +189,19 @@ def test_latents_joined_before_decoding_do_not_click_and_sound_joined_after_it_d
         [piece[a - s * HOP : b - s * HOP] for piece, s, a, b in zip(pieces, plan.starts, cuts, cuts[1:], strict=False)]
     )
     assert seam_energy(after, joins, RATE) > 10
+
+
+def test_a_prepared_dance_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`d2m sample` finds what a dance lacks before it fills a batch, and its windows are made once all the same."""
+    maker = DanceToMusic(Stub(lambda m: torch.full((len(m), FRAMES), 0.3)), PlainCodec(), "cpu")
+    dances = [dance_from_poses(moving_poses(seconds)) for seconds in (3, 5)]
+    wanted = maker.many(dances)
+    made = []
+    windows = sampler.motion_windows
+    monkeypatch.setattr(sampler, "motion_windows", lambda *given: made.append(given) or windows(*given))
+    music = maker.many([maker.prepare(dance) for dance in dances])
+    assert len(made) == 2
+    assert [one.audio.tobytes() for one in music] == [one.audio.tobytes() for one in wanted]
 
 
 def test_windows_that_agree_have_no_seams_at_any_overlap() -> None:
@@ -210,7 +225,8 @@ def test_the_whole_is_its_steps(preset: str, level: str) -> None:
     assert music.audio.dtype == np.float32
     assert music.sample_rate == RATE
 
-    plan, motion = maker.prepare(dance)
+    prepared = maker.prepare(dance)
+    plan, motion = prepared.plan, prepared.motion
     latents = MotionToLatents(model)(motion)
     with torch.no_grad():
         assert torch.allclose(latents, model(torch.tensor(motion)), atol=1e-4)  # weight norm folded or not
