@@ -152,6 +152,7 @@ def real_study(folder: Path, media: dict[str, Path], protocol: str) -> Path:
             items=3,
             raters=20,
             access="open",
+            address_limit=1000,
             headphone_trials=0,
             checks=0,
             practice=False,
@@ -369,3 +370,23 @@ def test_the_owner_sees_results_with_the_token_alone(chromium, quality: Held) ->
     rater.until("document.querySelector('.lead') !== null")
     assert "secret-one" in chromium.page_source
     assert "votes" in chromium.find_element("css selector", ".lead").text
+
+
+@pytest.mark.parametrize("size", [(390, 664), (1280, 720), (1920, 1080)])
+def test_start_is_seen_without_scrolling(chromium, quality: Held, size: tuple[int, int]) -> None:
+    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        rater = Rater(chromium, quality)
+        rater.until("!document.getElementById('page-consent').hidden")
+        box = chromium.execute_script(
+            "const b = document.getElementById('begin').getBoundingClientRect();"
+            "return [b.left, b.top, b.right, b.bottom]"
+        )
+        assert box[0] >= 0
+        assert box[1] >= 0
+        assert box[2] <= size[0]
+        assert box[3] <= size[1]
+        assert chromium.execute_script("return document.scrollingElement.scrollWidth") <= size[0]
+    finally:
+        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -354,3 +355,32 @@ def test_nothing_is_cut_off_or_moves(chromium: Any, folder: Path, size: tuple[in
         assert box[2] <= size[0]
         assert box[3] <= size[1]
         person.press(ESCAPE)
+
+
+@pytest.mark.parametrize("width", [390, 768])
+def test_a_narrow_window_is_one_column_that_shows_everything(chromium: Any, folder: Path, width: int) -> None:
+    with served(folder) as url:
+        person = Person(chromium, url, (width, 844))
+        width = person.run("return document.scrollingElement.clientWidth")  # without a scroll bar
+        assert person.run("return document.scrollingElement.scrollWidth") == width
+        boxes = person.run(
+            "return ['.top', '#stage', '#timeline', '#inspector', '.left'].map(s => document.querySelector(s)"
+            ".getBoundingClientRect()).map(b => [b.left, b.top + scrollY, b.right, b.bottom + scrollY])"
+        )
+        for left, _, right, _ in boxes:
+            assert (left, right) == (0, width)
+        for above, below in pairwise(boxes):
+            assert below[1] >= above[3] - 1  # nothing lies on top of anything
+        outside = person.run(
+            "return ['.tools', '.transport', '#inspector', '.filters']"
+            ".flatMap(s => [...document.querySelectorAll(s + ' button')])"
+            ".filter(b => { const r = b.getBoundingClientRect(); return r.left < 0 || r.right > innerWidth; })"
+            ".map(b => b.innerText)"
+        )
+        assert outside == []
+        person.press("jj")
+        assert person.run("return scrollY") == 0  # choosing a clip moves the list, not the page
+        for key, part in (("d", "#pairs"), ("?", "#help")):
+            person.press(key)
+            assert person.run(f"return document.querySelector('{part}').scrollWidth <= {width}")
+            person.press(ESCAPE)

@@ -15,7 +15,7 @@ from tiktok_dm.curate.review import edits
 from tiktok_dm.curate.review.assets import FrameTimes
 from tiktok_dm.curate.review.draft import Refused
 from tiktok_dm.curate.review.edits import SplitNeeded
-from tiktok_dm.curate.review.session import History, Step, told
+from tiktok_dm.curate.review.session import History, Step, page_state
 
 TIMES = frames(60.0)
 
@@ -376,7 +376,7 @@ def test_history_goes_back_and_forth_and_branches(before: Proposals) -> None:
 
 
 def test_the_page_is_told_progress_and_the_least_sure_value(before: Proposals) -> None:
-    state = told(edits.accept(before, 1).proposals, {0})
+    state = page_state(edits.accept(before, 1).proposals, {0})
     assert state["progress"] == {"clips": 5, "reviewed": 1, "seconds_left": 8 + 8 + 10 + 8}
     assert [c["present"] for c in state["compilations"]] == [True, False]
     # The factory gives clip 2, the third, .75 .65 .55 .95.

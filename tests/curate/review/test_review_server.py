@@ -245,7 +245,7 @@ def test_without_a_video_times_stay_and_the_rest_goes(folder: Path) -> None:
     assert page.post(action="dancers", clip=0, n=2).status_code == 200
 
 
-def test_the_place_is_kept_for_the_next_sitting(folder: Path) -> None:
+def test_the_place_is_kept_for_the_next_session(folder: Path) -> None:
     place = {"compilation": 0, "clip": 1, "time": 2.5, "filters": {"low": True}}
     assert Page(folder).post("/api/place", **place).status_code == 204
     assert Page(folder).state["place"] == place
@@ -523,7 +523,7 @@ def test_the_command_ends_with_one_sentence(
         ("same_songs", "\x00\x01", r"same_songs\.csv"),
     ],
 )
-def test_damaged_tables_are_named_before_a_sitting_begins(folder: Path, table: str, text: str, told: str) -> None:
+def test_damaged_tables_are_named_before_a_session_begins(folder: Path, table: str, text: str, told: str) -> None:
     (folder / f"{table}.csv").write_text(text)
     before = _bytes_of(folder)
     with pytest.raises(ProblemsError, match=told):
@@ -531,7 +531,7 @@ def test_damaged_tables_are_named_before_a_sitting_begins(folder: Path, table: s
     assert _bytes_of(folder) == before
 
 
-def test_a_place_that_cannot_be_written_is_named_before_a_sitting_begins(folder: Path) -> None:
+def test_a_place_that_cannot_be_written_is_named_before_a_session_begins(folder: Path) -> None:
     before = _bytes_of(folder)
     work_folder(folder).rename(folder.parent / "aside")
     work_folder(folder).write_text("a file in the place of the folder")

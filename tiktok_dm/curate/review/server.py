@@ -6,7 +6,7 @@ takes edits from its own page alone. Files are found by ids that are known, neve
 Every edit is on disk before it is answered, and carries the revision that it was made on: one made on older files is
 refused with status 409 and the new state.
 
-What would spoil a sitting is said before it begins, while nothing is changed yet: no proposals, mistakes in the tables,
+What would spoil a session is said before it begins, while nothing is changed yet: no proposals, mistakes in the tables,
 a place that cannot be written, videos that are gone or are others by now.
 """
 
@@ -36,7 +36,7 @@ from starlette.types import ASGIApp
 from tiktok_dm.curate.proposals import Proposals, read_proposals, read_sources, revision_of, work_folder, write_sources
 from tiktok_dm.curate.review.assets import PEAKS_HZ, Assets
 from tiktok_dm.curate.review.edits import Malformed, SplitNeeded, edit_asked
-from tiktok_dm.curate.review.session import Broken, Sitting, Stale, candidates, is_place
+from tiktok_dm.curate.review.session import Broken, Session, Stale, candidates, is_place
 from tiktok_dm.errors import UserError
 from tiktok_dm.web_guard import LOOPBACK, guarded, is_json, read_json, refuse, same_site
 
@@ -82,8 +82,8 @@ def _from_elsewhere(request: Request, cookie: str = "", token: str = "") -> Resp
 class App:
     """The endpoints of a review."""
 
-    def __init__(self, sitting: Sitting, nonce: str) -> None:
-        self.sitting, self.assets, self.nonce = sitting, sitting.assets, nonce
+    def __init__(self, session: Session, nonce: str) -> None:
+        self.session, self.assets, self.nonce = session, session.assets, nonce
         self.decoders = anyio.CapacityLimiter(_DECODERS)
         self.listeners = anyio.CapacityLimiter(1)  # beats: librosa keeps a core busy for a second
         self.routes = [
@@ -122,11 +122,11 @@ class App:
 
     async def state(self, request: Request) -> Response:
         """Everything the page shows."""
-        return JSONResponse(await run_in_threadpool(self.sitting.state))
+        return JSONResponse(await run_in_threadpool(self.session.state))
 
     async def revision(self, request: Request) -> Response:
         """Which files lie there: asked for every few seconds."""
-        return JSONResponse({"revision": await run_in_threadpool(revision_of, self.sitting.folder)})
+        return JSONResponse({"revision": await run_in_threadpool(revision_of, self.session.folder)})
 
     async def edit(self, request: Request) -> Response:
         """Make an edit and save it; or undo or redo one."""
@@ -136,25 +136,25 @@ class App:
         revision, action = str(body["revision"]), body.get("action")
         try:
             if action in ("undo", "redo"):
-                made = await run_in_threadpool(getattr(self.sitting, str(action)), revision)
+                made = await run_in_threadpool(getattr(self.session, str(action)), revision)
             else:
-                made = await run_in_threadpool(self.sitting.edit, revision, edit_asked(body, self.assets))
+                made = await run_in_threadpool(self.session.edit, revision, edit_asked(body, self.assets))
         except Malformed as error:
             return refuse(400, f"The request is not an edit: {error} is missing or not what it should be.")
         except SplitNeeded as error:
             return refuse(422, f"{error}.", clips=error.clips, suggested=error.suggested)
         except Stale:
-            state = await run_in_threadpool(self.sitting.state)
+            state = await run_in_threadpool(self.session.state)
             sentence = (
                 "The files were changed elsewhere, so this edit was not made: look at the new state and repeat it."
             )
             return refuse(409, sentence, state=state)
         except Broken:
-            state = await run_in_threadpool(self.sitting.state)
+            state = await run_in_threadpool(self.session.state)
             return refuse(423, "The files hold mistakes: mend them first.", state=state)
         except UserError as error:
             return refuse(422, str(error).rstrip(".") + ".")
-        state = await run_in_threadpool(self.sitting.state)
+        state = await run_in_threadpool(self.session.state)
         return JSONResponse({"what": made.what, "clip": made.clip_id, "state": state})
 
     async def place(self, request: Request) -> Response:
@@ -163,14 +163,14 @@ class App:
         if body is None or not is_place(body):
             return refuse(400, "The request is not a place.")
         try:
-            await run_in_threadpool(self.sitting.remember, body)
+            await run_in_threadpool(self.session.remember, body)
         except (OSError, UserError):  # a full disk, say: an edit says so, and this can wait
-            return refuse(422, "The place cannot be kept for the next sitting.")
+            return refuse(422, "The place cannot be kept for the next session.")
         return Response(status_code=204)
 
     async def candidates(self, request: Request) -> Response:
         """Instants of a compilation that were considered as boundaries."""
-        now = await run_in_threadpool(self.sitting.look)
+        now = await run_in_threadpool(self.session.refresh)
         return JSONResponse([] if now is None else candidates(now, request.path_params["compilation"]))
 
     # ------------------------------------------------------------------------------------- media
@@ -219,14 +219,14 @@ class App:
 
     async def _clip(self, request: Request) -> tuple[int, float, float] | None:
         """Where a clip lies; None for one that is no more, whose page asked while it was rejected or merged."""
-        now = await run_in_threadpool(self.sitting.look)
+        now = await run_in_threadpool(self.session.refresh)
         clips = (
             None
             if now is None
             else now.clips[now.clips.clip_id == request.path_params["clip"]].dropna(subset=["start_s", "end_s"])
         )
         if clips is None or not len(clips):
-            if self.sitting.gave(request.path_params["clip"]):
+            if self.session.gave(request.path_params["clip"]):
                 return None
             raise UserError("There is no such clip.")
         row = clips.iloc[0]
@@ -271,7 +271,7 @@ def create_app(folder: Path | str, sources: Mapping[int, Path], token: str = "")
             empty: nobody is asked for one.
     """
     folder, nonce = Path(folder), secrets.token_urlsafe(16)
-    app = App(Sitting(folder, Assets(work_folder(folder), sources)), nonce)
+    app = App(Session(folder, Assets(work_folder(folder), sources)), nonce)
     policy = _POLICY.format(nonce=nonce)
     # A browser sends cookies to every port of a machine: each start has a cookie of its own name.
     refusal = partial(_from_elsewhere, cookie=f"review-{nonce[:8]}", token=token)

@@ -2,7 +2,7 @@
 
 Kept in memory alone; what was saved stays saved.
 
-Every edit is on disk before `Sitting.edit` returns, and is made on the revision that the page saw: on files that are
+Every edit is on disk before `Session.edit` returns, and is made on the revision that the page saw: on files that are
 others by now it is refused.
 """
 
@@ -40,7 +40,7 @@ LOW = 0.8
 """A clip with a value that is less sure than this is of low confidence."""
 
 
-def told(proposals: Proposals, present: set[int]) -> dict[str, Any]:
+def page_state(proposals: Proposals, present: set[int]) -> dict[str, Any]:
     """The tables as the page shows them.
 
     Args:
@@ -232,8 +232,8 @@ class Broken(Exception):
 _PLACE_KEYS = {"clip", "rejected", "compilation", "time", "filters", "zoom", "skeleton", "autoplay"}
 
 
-class Sitting:
-    """The folder under review, from one sitting's point of view; safe to use from several threads.
+class Session:
+    """The folder under review, from one session's point of view; safe to use from several threads.
 
     Args:
         folder: of proposals.
@@ -254,7 +254,7 @@ class Sitting:
 
     # ------------------------------------------------------------------------------------- the files
 
-    def look(self) -> Proposals | None:
+    def refresh(self) -> Proposals | None:
         """The tables as they lie there now; None, with `problems`, where they cannot be read."""
         with self._lock:
             try:
@@ -281,13 +281,13 @@ class Sitting:
     def state(self) -> dict[str, Any]:
         """Everything the page shows, or what is wrong with the files."""
         with self._lock:
-            now = self.look()
+            now = self.refresh()
             if now is None:
                 return {"revision": self._seen, "folder": self.folder.resolve().name, "problems": self.problems}
             present = {k for k, path in self.assets.sources.items() if path.is_file()}
             last, following = self.history.last, self.history.next
             more = {"undo": last.what if last else None, "redo": following.what if following else None}
-            return told(now, present) | more | {"problems": [], "place": self.place, "bones": BODY_25.edges}
+            return page_state(now, present) | more | {"problems": [], "place": self.place, "bones": BODY_25.edges}
 
     def edit(self, revision: str, change: Callable[[Proposals, Ids], Edit]) -> Edit:
         """Make an edit on the state `revision` and save it.
@@ -306,7 +306,7 @@ class Sitting:
             return made
 
     def undo(self, revision: str) -> Edit:
-        """Take the last edit of this sitting back; `edit` says what may go wrong."""
+        """Take the last edit of this session back; `edit` says what may go wrong."""
         return self._go(revision, self.history.undoing, self.history.went_back)
 
     def redo(self, revision: str) -> Edit:
@@ -322,7 +322,7 @@ class Sitting:
             return made
 
     def _held(self, revision: str) -> Proposals:
-        now = self.look()
+        now = self.refresh()
         if now is None:
             raise Broken
         if now.revision != revision:
@@ -351,7 +351,7 @@ class Sitting:
     # ------------------------------------------------------------------------------------- the place
 
     def remember(self, place: dict[str, Any]) -> None:
-        """Keep where the person is, for the next sitting."""
+        """Keep where the person is, for the next session."""
         with self._lock:
             self.place = place
             write_atomic(self._kept / "place.json", json.dumps(place))

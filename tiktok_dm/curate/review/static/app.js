@@ -343,7 +343,15 @@ function updateItem(node, item) {
     sure.replaceChildren(badge(item.confidence));
   }
   if (media && item.start !== null) queueMicrotask(() => picture(image, stillOf(item)));
-  if (item.key === chosen) queueMicrotask(() => node.scrollIntoView({ block: "nearest" }));
+  if (item.key === chosen) queueMicrotask(() => showInList(node));
+}
+
+// Scrolls the list and not the page, which in a narrow window shows the video instead.
+function showInList(node) {
+  const list = $("clips").getBoundingClientRect();
+  const box = node.getBoundingClientRect();
+  if (box.top < list.top) $("clips").scrollTop -= list.top - box.top;
+  else if (box.bottom > list.bottom) $("clips").scrollTop += box.bottom - list.bottom;
 }
 
 const stillUrl = (index) => `/media/${compilation}/small/${index}.jpg`;
