@@ -35,7 +35,7 @@ def test_two_dancers_keep_their_ids_and_their_places(batch: int) -> None:
 
 def test_the_detector_rests_while_everyone_is_followed() -> None:
     estimator = Invented(lambda k: [(person(200, 120), 0.9, 1.0)])
-    track_poses(numbered(99), BOX, estimator, TrackingParams(settle=15, detect_every=6))
+    track_poses(numbered(99, width=480), (0, 0, 480, 240), estimator, TrackingParams(settle=15, detect_every=6))
     assert estimator.detections == 15 + 14  # 15 at the beginning, then pictures 20, 26, ... 98
 
 

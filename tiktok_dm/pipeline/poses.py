@@ -21,7 +21,7 @@ from tiktok_dm.pose.registry import get_estimator
 from tiktok_dm.pose.tracking import TrackingParams
 from tiktok_dm.pose.video import Clip, estimate_clips
 
-VERSION = 1
+VERSION = 2
 
 K = TypeVar("K")
 
