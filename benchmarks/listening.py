@@ -209,7 +209,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder, log = Path(scratch) / "study", Path(scratch) / "requests.tsv"
         make(folder, args.raters * (2 + round(args.minutes * 60 / (20 * args.seconds)) * 2), args.seconds)
-        server, seen = Server(folder, log), {}
+        seen: dict[str, int] = {}
+        server = Server(folder, log)
         tally = asyncio.run(load(server, studies.invitations(folder), args, seen))
         last = [mb for at, mb in server.memory if at > server.memory[-1][0] - args.minutes * 60 / (args.kills + 1)]
         server.end(signal.SIGTERM)

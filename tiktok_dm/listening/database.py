@@ -126,7 +126,12 @@ class Database:
     def __init__(self, folder: Path, study: Study, design: str, url: str | None = None) -> None:
         local = folder / VOTES
         if url is None:
-            os.close(os.open(local, os.O_WRONLY | os.O_CREAT, 0o600))
+            try:
+                os.close(os.open(local, os.O_WRONLY | os.O_CREAT, 0o600))
+            except OSError as error:
+                raise UserError(
+                    f"The answers cannot be written to {local} ({error.strerror}): allow writing in the study's folder."
+                ) from error
         self.engine = _engine(url or f"sqlite:///{local}")
         self._queue = _Queue()
         where = self.engine.url.render_as_string(hide_password=True)

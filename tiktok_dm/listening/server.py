@@ -208,7 +208,9 @@ class App:
 
     async def _rater(self, request: Request) -> int | None:
         token = request.cookies.get(COOKIE, "")
-        return await run_in_threadpool(self.store.rater, token) if token else None
+        if not token:
+            return None
+        return self.store.known.get(token) or await run_in_threadpool(self.store.rater, token)
 
     async def _known(self, request: Request) -> int:
         rater = await self._rater(request)
@@ -300,10 +302,9 @@ class App:
         """Keep an answer; the reply says where the rater stands then."""
         body = await _body(request, "trial", "answer", "plays", "original_plays")
         rater = await self._known(request)
-        new = await run_in_threadpool(
-            self.store.answer, rater, body["trial"], body["answer"], body["plays"], body["original_plays"]
+        new, position = await run_in_threadpool(
+            self.store.answer_and_go_on, rater, body["trial"], body["answer"], body["plays"], body["original_plays"]
         )
-        position = await run_in_threadpool(self.store.position, rater)
         return JSONResponse({"new": new, **self._told(position, request.cookies[COOKIE])})
 
     async def alive(self, request: Request) -> Response:
@@ -321,11 +322,13 @@ class App:
     async def media(self, request: Request) -> Response:
         """A clip of the rater's open trial, whole or a range of it."""
         rater = await self._known(request)
-        name = await run_in_threadpool(
-            self.store.fetched, rater, request.path_params["trial"], request.path_params["which"]
-        )
-        path = self.folder / STIMULI / name
-        data = await run_in_threadpool(path.read_bytes)
+
+        def read() -> tuple[Path, bytes]:
+            name = self.store.fetched(rater, request.path_params["trial"], request.path_params["which"])
+            path = self.folder / STIMULI / name
+            return path, path.read_bytes()
+
+        path, data = await run_in_threadpool(read)
         headers = {"content-type": _MEDIA[path.suffix], "accept-ranges": "bytes"}
         asked = _RANGE.fullmatch(request.headers.get("range", ""))
         if asked is None or asked.group(1) == asked.group(2) == "":

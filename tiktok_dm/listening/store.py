@@ -136,6 +136,7 @@ class Store:
 
     Attributes:
         design_changed: whether the design is another one than when the database was made.
+        known: raters by token, as far as they were asked for: a token's rater never changes.
 
     Raises:
         UserError: the database cannot be reached, or belongs to another study.
@@ -154,6 +155,7 @@ class Store:
         self.database = Database(folder, study, design, url)
         self.clock = _ForwardClock(clock, self._latest())
         self.leases = Leases(study)
+        self.known: dict[str, int] = {}
 
     @property
     def design_changed(self) -> bool:
@@ -271,8 +273,13 @@ class Store:
 
     def rater(self, token: str) -> int | None:
         """The number of the rater to whom a token was given."""
-        with self.database.alone() as db:
-            return db.execute(sa.select(RATERS.c.number).where(RATERS.c.token == _hashed(token))).scalar()
+        if token not in self.known:
+            with self.database.alone() as db:
+                number = db.execute(sa.select(RATERS.c.number).where(RATERS.c.token == _hashed(token))).scalar()
+            if number is None:
+                return None
+            self.known[token] = number
+        return self.known[token]
 
     # ------------------------------------------------------------------------------------------- handing out
 
@@ -389,10 +396,16 @@ class Store:
         return wanted.file
 
     def answer(self, rater: int, trial: str, answer: int, plays: int, original_plays: int) -> bool:
-        """Keep an answer; an answer that is there already is not kept twice.
+        """Whether an answer is new; `answer_and_go_on` says more."""
+        return self.answer_and_go_on(rater, trial, answer, plays, original_plays)[0]
+
+    def answer_and_go_on(
+        self, rater: int, trial: str, answer: int, plays: int, original_plays: int
+    ) -> tuple[bool, Position]:
+        """Keep an answer, and say where the rater stands then; an answer that is there already is not kept twice.
 
         Returns:
-            Whether it is new.
+            Whether it is new, and the position.
 
         Raises:
             Refused: not this rater's trial, out of range, another answer than the first one, earlier than the clips can
@@ -406,7 +419,7 @@ class Store:
                 raise Refused(422, f"The answer is a number from {LOWEST} to {choices}.")
             if row.answered_at is not None:
                 if row.answer == answer:
-                    return False
+                    return False, self._position(db, rater)
                 raise Refused(409, "This clip was rated already; the first rating stays.")
             if row.lost:
                 raise Refused(410, "This clip is no longer open.")
@@ -419,23 +432,16 @@ class Store:
                 or (original is not None and original_plays < 1)
             ):
                 raise Refused(425, "Please hear the whole clip before you rate it.")
-            step_done = True
-            if row.kind == "rating":
-                if not self.leases.may_vote(db, row, now):
-                    db.execute(TRIALS.update().where(TRIALS.c.trial == trial).values(lost=True))
-                    lost = True
-                else:
-                    lost = False
+            if row.kind != "rating" or self.leases.may_vote(db, row, now):
+                if row.kind == "rating":
                     self.leases.vote(db, row.cell)
-            else:
-                lost = False
-            if not lost:
                 db.execute(
                     TRIALS.update()
                     .where(TRIALS.c.trial == trial)
                     .values(answer=answer, answered_at=now, plays=plays, original_plays=original_plays)
                 )
                 values: dict[str, Any] = {"seen_at": now, "tries": 0}
+                step_done = True
                 if row.kind == "volume" and answer != row.expected:
                     tries = db.execute(sa.select(RATERS.c.tries).where(RATERS.c.number == rater)).scalar_one() + 1
                     step_done = tries >= _VOLUME_TRIES
@@ -443,9 +449,9 @@ class Store:
                 if step_done:
                     values["step"] = RATERS.c.step + 1
                 db.execute(RATERS.update().where(RATERS.c.number == rater).values(values))
-        if lost:
-            raise Refused(410, "You were away for so long that this clip went to someone else.")
-        return True
+                return True, self._position(db, rater)
+            db.execute(TRIALS.update().where(TRIALS.c.trial == trial).values(lost=True))
+        raise Refused(410, "You were away for so long that this clip went to someone else.")
 
     def alive(self, rater: int, trial: str) -> None:
         """The rater's page is open: the clip stays theirs for a while."""

@@ -279,7 +279,12 @@ def invitations(folder: Path) -> list[str]:
 def invite(folder: Path, raters: int) -> list[str]:
     """Make further invitations, readable for the owner alone; a server that runs takes them at once."""
     new = [secrets.token_urlsafe(24) for _ in range(raters)]
-    descriptor = os.open(folder / INVITATIONS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        descriptor = os.open(folder / INVITATIONS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise UserError(
+            f"Invitations cannot be written into {folder} ({error.strerror}): allow writing there."
+        ) from error
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write("".join(f"{token}\n" for token in new))
     return new

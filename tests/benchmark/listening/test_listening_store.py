@@ -425,7 +425,8 @@ def test_a_clock_that_is_set_back_refuses_no_answer(tmp_path: Path, clock: Clock
         store.alive(rater, trial.trial)
         clock.now += SECONDS
         assert store.answer(rater, trial.trial, 3, 1, 0)
-        answered_at.append(store.everything()[1][-1]["answered_at"])
+        (row,) = [row for row in store.everything()[1] if row["trial"] == trial.trial]
+        answered_at.append(row["answered_at"])
     assert answered_at == sorted(answered_at)
     assert store.position(rater).stage == "done"
     store.close()
@@ -491,3 +492,13 @@ def test_the_verb_shows_and_frees_places_and_prints_links(tmp_path: Path) -> Non
     shown = places("--free", "1", "--invite", "3")
     assert shown[0].startswith("session 1: freed, 1 of 4 clips")
     assert shown[1:] == ["0 of 2 places are taken", "4 invitations are unused (--links prints them)"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path, clock: Clock) -> None:
+    study_of(tmp_path / "s", access="invited")
+    for name in (studies.VOTES, studies.INVITATIONS):
+        (tmp_path / "s" / name).mkdir()  # what refuses root too
+    with pytest.raises(UserError, match=r"^The answers cannot be written .*\.$"):
+        open_store(tmp_path / "s", clock)
+    with pytest.raises(UserError, match=r"^Invitations cannot be written .*\.$"):
+        studies.invite(tmp_path / "s", 1)
