@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from tiktok_dm.errors import Filtered, MediaError
 from tiktok_dm.pipeline.music import MusicParams, music, tempo
+from tiktok_dm.synthetic.instruments import hat, kick, snare
 
 RATE = 22_050
 
@@ -48,6 +50,33 @@ def test_tempo_and_beats_of_a_click_track(bpm, tmp_path):
     assert np.abs(late[:, None] - clicks[None]).min(axis=1).max() < 0.035
     # And none of the clicks is without its beat.
     assert np.abs(clicks[clicks > 1][:, None] - beats[None]).min(axis=1).max() < 0.035
+
+
+# Sixteenths of a bar; the beat is on every fourth.
+RHYTHMS = {
+    "rock": ("x...x...x...x...", "....x.......x...", "x.x.x.x.x.x.x.x."),
+    "house": ("x...x...x...x...", "....x.......x...", "..x...x...x...x."),
+    "dembow": ("x...x...x...x...", "...x..x....x..x.", "x.x.x.x.x.x.x.x."),
+}
+
+
+@pytest.mark.parametrize(("kind", "bpm"), [("rock", 112), ("house", 128), ("dembow", 90), ("dembow", 101)])
+def test_beats_are_where_the_kick_drum_is(kind: str, bpm: float, tmp_path: Path) -> None:
+    """Other tempi, seeds and levels than those on which the low band's weight was chosen."""
+    rng = np.random.default_rng(int(bpm))
+    samples = np.zeros(12 * RATE, np.float32)
+    first, sixteenth = rng.uniform(0.2, 0.6), 15 / bpm
+    sounds = [soxr.resample(sound, 44_100, RATE) for sound in (kick(), snare("clap"), hat(0.06))]
+    for pattern, sound, level in zip(RHYTHMS[kind], sounds, (1.0, 0.9, 0.7), strict=True):
+        for n, time in enumerate(np.arange(first, 11, sixteenth)):
+            if pattern[n % 16] == "x":
+                start = round(time * RATE)
+                samples[start : start + len(sound)] += level * rng.uniform(0.85, 1) * sound[: len(samples) - start]
+    record = measure((0.9 * samples / np.abs(samples).max()).astype(np.float32), tmp_path / "out")
+    assert record["tempo_bpm"] == pytest.approx(bpm, rel=0.04)
+    beats, truth = np.array(record["beats_s"]), np.arange(first, 11, 60 / bpm)
+    near = np.abs(beats[:, None] - truth).min(axis=0) < 0.07
+    assert near.mean() > 0.9
 
 
 def test_record(tmp_path):

@@ -23,7 +23,7 @@ import numpy as np
 
 from tiktok_dm.errors import Filtered, MediaError
 
-VERSION = 1
+VERSION = 2
 
 # Loudness after ITU-R BS.1770 looks at blocks of 400 ms; nothing shorter has one.
 _LOUDNESS_BLOCK_S = 0.4
@@ -195,6 +195,10 @@ def tempo(envelope: np.ndarray, rate: float, params: MusicParams | None = None) 
     return float(grid[best] * np.exp(0.0025 * step)), float(np.clip(strength[best], 0, 1))
 
 
+# Chosen on drawn house, dembow and rock rhythms: beat F of dembow 0.19 without, 0.77 at 1.3, 0.92 at 1.12; others stay 1.
+_LOW_DECIDES = 1.12
+
+
 def _beats(librosa: ModuleType, envelope: np.ndarray, low: np.ndarray, bpm: float, params: MusicParams) -> np.ndarray:
     """Beats in seconds, ascending.
 
@@ -229,6 +233,7 @@ def _beats(librosa: ModuleType, envelope: np.ndarray, low: np.ndarray, bpm: floa
             best, found = float(smooth[path].mean()), path
     if not len(found):
         return np.zeros(0)
+    found = _on_the_low_band(found, np.interp(grid, np.arange(len(low)) * frame_s, low), per_beat // 2)
     # A first step that is off the tempo leads from the file's edge to the first real beat.
     if len(found) > 2 and abs((found[1] - found[0]) / per_beat - 1) > 0.15:
         found = found[1:]
@@ -237,6 +242,21 @@ def _beats(librosa: ModuleType, envelope: np.ndarray, low: np.ndarray, bpm: floa
     path = np.concatenate([(found[0] - sides)[::-1], found, found[-1] + sides])
     beats = path[(path >= 0) & (path < len(warped))] * step_s - params.onset_delay_s
     return beats[beats >= 0]
+
+
+def _on_the_low_band(path: np.ndarray, low: np.ndarray, half: int) -> np.ndarray:
+    """The path, or half a beat later where the lowest frequencies clearly begin there: the kick drum is on the beat.
+
+    Snares and open hi-hats between the beats (dembow) are else as good a beat.
+    """
+    reach = half // 4
+
+    def strength(at: np.ndarray) -> float:
+        at = at[(at >= reach) & (at < len(low) - reach)]
+        return float(low[at[:, None] + np.arange(-reach, reach + 1)].max(axis=1).mean()) if len(at) else 0.0
+
+    later = path + half
+    return later[later < len(low)] if strength(later) > _LOW_DECIDES * strength(path) else path
 
 
 def _standard(envelope: np.ndarray) -> np.ndarray:
