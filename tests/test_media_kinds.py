@@ -191,6 +191,20 @@ def test_interlaced_films_have_no_combs_and_all_their_frames(first: str, tmp_pat
     assert not media.probe(tmp_path / "cut.mp4").interlaced
 
 
+def test_a_clock_that_wraps_goes_on(tmp_path: Path) -> None:
+    # A transport stream counts 2**33 ticks of 1/90,000 s; this one begins 2.2 s before its clock wraps.
+    offset = f"{2**33 / 90_000 - 2.2 - 1.4:.3f}"
+    film = tmp_path / "a.ts"
+    ffmpeg(f"-f lavfi -i testsrc2=size=64x64:rate=25:duration=4 -c:v libx264 -bf 2 -output_ts_offset {offset} {film}")
+    assert [media.cut(film, a, b, tmp_path / "c.mp4").n_frames for a, b in ((0.2, 1), (1, 3), (2.4, 3.6))] == [
+        20,
+        50,
+        30,
+    ]
+    times = [t for t, _ in media.read_frames(film)]
+    assert times == pytest.approx([k / 25 for k in range(100)], abs=1 / 90_000)
+
+
 def test_a_clock_that_jumps_back_is_one_sentence(tmp_path: Path) -> None:
     for k in range(2):
         ffmpeg(f"-f lavfi -i testsrc2=size=64x64:rate=25:duration=3 -c:v libx264 -muxdelay 0 {tmp_path / f'{k}.ts'}")
