@@ -195,7 +195,7 @@ def tempo(envelope: np.ndarray, rate: float, params: MusicParams | None = None) 
     return float(grid[best] * np.exp(0.0025 * step)), float(np.clip(strength[best], 0, 1))
 
 
-# Chosen on drawn house, dembow and rock rhythms: beat F of dembow 0.19 without, 0.77 at 1.3, 0.92 at 1.12; others stay 1.
+# Chosen on drawn rhythms: beat F of dembow is 0.19 without, 0.77 at 1.3, 0.92 at 1.12; of house and rock 1 in each.
 _LOW_DECIDES = 1.12
 
 
