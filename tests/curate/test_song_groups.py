@@ -103,6 +103,15 @@ def test_music_that_runs_on() -> None:
     assert parts(group_songs("ab", [same("a", "b", 0.45)], runs_on=[("a", "b", 0.45)]).song_of) == {"a", "b"}
 
 
+def test_what_runs_on_carries_over_to_nobody() -> None:
+    """Two songs of several clips each are not made one by a single cut, however sure the ear is of it."""
+    apart = [*every("abc", 0.95), *every("xyz", 0.95)]
+    assert parts(group_songs("abcxyz", apart, runs_on=[("c", "x", 0.99)]).song_of) == {"abc", "xyz"}
+    # A clip without a song of its own joins the neighbour of which that is surer, and not both.
+    found = group_songs("abcmxyz", apart, runs_on=[("c", "m", 0.9), ("m", "x", 0.95)])
+    assert parts(found.song_of) == {"abc", "mxyz"}
+
+
 def test_known_songs_stay() -> None:
     found = group_songs("abcd", [same("a", "c", 0.9), same("c", "b", 0.8)], known={"a": 7, "b": 3})
     assert found.song_of == {"a": 7, "b": 3, "c": 7, "d": 8}

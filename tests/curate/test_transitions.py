@@ -11,7 +11,7 @@ import pytest
 from tiktok_dm.curate.cuts.music_changes import features, runs_on
 from tiktok_dm.curate.cuts.scan import Scan
 from tiktok_dm.curate.cuts.shots import unexplained
-from tiktok_dm.curate.cuts.transition_evidence import evidence, picture_odds
+from tiktok_dm.curate.cuts.transition_evidence import cut_odds, evidence, picture_odds
 from tiktok_dm.curate.cuts.transitions import TILE, Candidate, changes, find_candidates
 from tiktok_dm.media import Probe
 from tiktok_dm.schema import SAMPLE_RATE
@@ -99,6 +99,47 @@ def test_changes_do_not_depend_on_the_blocks() -> None:
 def test_a_hard_cut_at_its_very_frame(framed: bool) -> None:
     frames = np.concatenate([take(1, 61), take(2, 70, start=0.7)])
     assert cuts(decorated(frames) if framed else frames) == [("hard_cut", 61)]
+
+
+def test_a_cut_in_a_small_window_is_the_same_evidence() -> None:
+    """What stands still about a window is left out: its cut changes as much of what is looked at."""
+    frames = np.concatenate([take(1, 60), take(2, 60)])
+    small = np.broadcast_to(room(99), frames.shape).copy()
+    small[:, 12:36, 24:60] = frames[:, :48:2, 12:84:2]
+    found = {}
+    for name, shown in (("whole", frames), ("window", small)):
+        scan = scan_of(levels(shown))
+        found[name] = evidence(scan, changes(scan), Candidate("hard_cut", 60, 60, 60, 5.0))
+    assert found["window"].area == pytest.approx(found["whole"].area, abs=0.1)
+    assert found["window"].amount == pytest.approx(found["whole"].amount, rel=0.3)
+    assert picture_odds("hard_cut", found["window"]) > 0
+
+
+def test_colours_and_cameras_that_take_turns() -> None:
+    first, second = take(1, 200), take(2, 200)
+    turns = first.copy()
+    for begin in (60, 120):
+        turns[begin : begin + 30] = second[begin : begin + 30]
+    other = np.concatenate([first[:60], second[60:]])
+    found = {}
+    for name, shown in (("turns", turns), ("other", other)):
+        scan = scan_of(levels(shown))
+        found[name] = evidence(scan, changes(scan), Candidate("hard_cut", 60, 60, 60, 5.0))
+    assert found["turns"].returns < 0.15 < 0.6 < found["other"].returns
+    one = scan_of(levels(first))
+    within = evidence(one, changes(one), Candidate("hard_cut", 60, 60, 60, 1.0))
+    assert within.strangers < 0.03 < found["other"].strangers
+    assert within.palette < 0.5 * found["other"].palette
+    assert 0 <= found["other"].palette <= 1
+
+
+def test_music_moves_the_odds_of_a_cut() -> None:
+    scan = scan_of(levels(np.concatenate([take(1, 60), take(2, 60)])))
+    found = evidence(scan, changes(scan), Candidate("hard_cut", 60, 60, 60, 5.0))
+    for kind in ("hard_cut", "crossfade"):
+        odds = [cut_odds(kind, found, runs_on) for runs_on in (0.05, 0.3, 0.7, 0.95)]
+        assert odds == sorted(odds, reverse=True)
+        assert cut_odds(kind, found, None) == picture_odds(kind, found)
 
 
 def test_one_take_has_no_cut() -> None:

@@ -91,9 +91,14 @@ def group_songs(
         key=lambda pair: (-pair.confidence, order[pair.a], order[pair.b]),
     )
     continued = [(a, b, p) for a, b, p in runs_on if _both((a, b), order)]
-    odds = _log_odds(evidence, continued, told, silent, order)
+    odds = _log_odds(evidence, told, silent, order)
     groups = _Groups(keys, {key: song for key, song in known.items() if key in order}, silent, told)
     groups.merge(odds)
+    links = {_ordered((a, b), order): _logit(p) + RUNS_ON for a, b, p in continued}
+    links = {at: value for at, value in links.items() if at not in told and not {*at} & {*silent}}
+    groups.link({at: value for at, value in links.items() if value > 0})
+    for at, value in links.items():  # a sign of one song, too: it never speaks against one
+        odds[at] = max(odds.get(at, value), value) + max(min(odds.get(at, 0.0), value), 0.0)
     song_of = groups.numbered(max([next_id, *(song + 1 for song in known.values())]))
     confidence, reason = {}, {}
     for key in keys:
@@ -117,17 +122,14 @@ def _logit(confidence: float) -> float:
 
 def _log_odds(
     evidence: list[SameSong],
-    continued: list[tuple[str, str, float]],
     told: Mapping[tuple[str, str], str],
     silent: Collection[str],
     order: Mapping[str, int],
 ) -> dict[tuple[str, str], float]:
-    """Evidence of pairs of clips: matches and music that runs on add up; a person's answers stand apart."""
+    """Evidence of pairs of clips that were compared; a person's answers stand apart."""
     odds: dict[tuple[str, str], float] = {}
-    found = [((pair.a, pair.b), _logit(pair.confidence)) for pair in evidence]
-    found += [((a, b), _logit(p) + RUNS_ON) for a, b, p in continued]
-    for pair, value in found:
-        at = _ordered(pair, order)
+    for pair in evidence:
+        value, at = _logit(pair.confidence), _ordered((pair.a, pair.b), order)
         if at in told or at[0] in silent or at[1] in silent:
             continue
         value = value if value > 0 else FAILED * value
@@ -210,6 +212,17 @@ class _Groups:
             between[one].pop(other, None)
             for third in between[one]:
                 heapq.heappush(heap, self._entry(min(one, third), max(one, third), between))
+
+    def link(self, links: Mapping[tuple[str, str], float]) -> None:
+        """Join neighbours whose music runs on, the surest first, where one of them has no song with others yet.
+
+        Two songs of several clips each are never made one by it: what is heard of a single cut carries over to nobody.
+        """
+        for a, b in sorted(links, key=lambda at: (-links[at], at)):
+            one, other = self._group[a], self._group[b]
+            few = min(len(self._members[one]), len(self._members[other])) == 1
+            if one != other and few and self._may(one, other):
+                self._join(one, other)
 
     def _entry(self, one: int, other: int, between: _Between) -> tuple[float, int, int]:
         found = between[one][other]

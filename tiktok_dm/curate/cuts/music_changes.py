@@ -66,7 +66,13 @@ def runs_on(
         return None
     if isinstance(found, float):
         return found
-    odds = float(np.clip(found.vector() @ _WEIGHTS + _OFFSET, -_SUREST, _SUREST))
+    return probability(found)
+
+
+def probability(found: Music, weights: NDArray[np.float64] | None = None, offset: float | None = None) -> float:
+    """Probability, 0..1, that music of these numbers goes on; with other coefficients where they are being fitted."""
+    weights, offset = (_WEIGHTS if weights is None else weights), (_OFFSET if offset is None else offset)
+    odds = float(np.clip(found.vector() @ weights + offset, -_SUREST, _SUREST))
     return 1 / (1 + float(np.exp(odds)))
 
 

@@ -26,6 +26,7 @@ from tiktok_dm.curate.cuts.transition_evidence import (
     FAR_S,
     HOPELESS,
     Evidence,
+    cut_odds,
     evidence,
     not_taken,
     picture_odds,
@@ -180,7 +181,7 @@ def judge(content: Content, seconds: float) -> tuple[str, float, str]:
 
 USED = 0.5  # confidence from which on a boundary counts
 SURE = 0.9  # boundaries from here on limit what their neighbours look at
-MUSIC_AGAINST, MUSIC_FOR = -1.0, 4.0  # most that the music may take from or add to the log-odds by the picture
+GOES_ON, CHANGES = 0.8, 0.2  # probability that the music runs on from which on, and down to which, it is spoken of
 SHORTEST_S = 0.3  # two boundaries closer than this are one: a cut behind a flash
 
 
@@ -320,10 +321,7 @@ def _judge(scan: Scan, change: Change, candidate: Candidate, limits: tuple[int, 
             high = min(limits[1], len(scan.times_s) - 1)
             within_s = float(scan.times_s[limits[0]]), float(scan.times_s[high])
         heard = runs_on(scan.sound, float(scan.times_s[candidate.middle]), fade_s, within_s)
-    total = odds
-    if heard is not None:
-        heard = float(np.clip(heard, 0.01, 0.99))
-        total += float(np.clip(np.log((1 - heard) / heard), MUSIC_AGAINST, MUSIC_FOR))
+    total = cut_odds(candidate.kind, found, heard)
     return _Judged(candidate, found, odds, heard, 1 / (1 + float(np.exp(-total))))
 
 
@@ -377,9 +375,9 @@ def _boundary(one: _Judged, scan: Scan, used: bool) -> Boundary:
     if not used:
         kind, reason = not_taken(candidate.kind, one.evidence)
     elif one.heard is not None:
-        if one.heard < 0.35:
+        if one.heard < CHANGES:
             reason += ", and the music changes with it"
-        elif one.heard > 0.65:
+        elif one.heard > GOES_ON:
             reason += "; the music goes on"
     return Boundary(at, candidate.middle, kind, min(start, at), max(end, at), round(one.confidence, 3), reason)
 

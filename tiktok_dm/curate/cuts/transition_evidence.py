@@ -23,10 +23,13 @@ TILE_NOISE = 1.5  # mean change of a tile that stands still, at low bit rates
 NEAR_S, FAR_S = 0.35, 1.2  # s: pictures that tell the motion on one side, pictures in which the old one may come back
 # Log-odds of a cut, in the order of `Evidence.vector`: logistic regression on the candidates of 96 compilations that
 # `tests/curate/compilation_factory.py` makes of footage and of synthetic dancers; what the numbers mean: `Evidence`.
-_HARD = np.array([2.25, 0.6, 0.65, 1.8, 1.45, 0.3, -0.2, -3.3, -3.15, 1.2], np.float32)
+_HARD = np.array([2.25, 0.6, 0.65, 1.8, 1.45, 0.3, -0.2, -3.3, -3.15, 1.2, 0, 0, 0, 0, 1], np.float32)
 _HARD_OFFSET = -4.4
-_SOFT = np.array([0.0, 2.55, 1.25, 2.85, 1.6, 1.85, -0.75, -2.1, 0.0, 1.2], np.float32)
+_SOFT = np.array([0.0, 2.55, 1.25, 2.85, 1.6, 1.85, -0.75, -2.1, 0.0, 1.2, 0, 0, 0, 0, 1], np.float32)
 _SOFT_OFFSET = -7.85
+CHANGED = 14.0  # levels by which a pixel must change within the pictures about a candidate to belong to the content
+LEAST_BOX = 3 * TILE  # px: the content is no smaller
+RETURN_S, RETURN_STEP_S = 6.0, 0.4  # how far cameras that take turns are followed
 HOPELESS = -5.5  # log-odds by the picture below which nothing else makes a cut
 _SCALES = tuple(float(s) for s in np.geomspace(0.62, 1.62, 13))
 
@@ -45,9 +48,12 @@ class Evidence:
     moved: float  # correlation after the best zoom and shift of the whole
     amount: float  # mean change, levels of 255
     frames: int  # that belong to neither side
+    strangers: float = 0.0  # share of either side's colours that the other side has not: another dress, another room
+    palette: float = 0.0  # 1 - intersection of the colours of both sides (Swain and Ballard 1991)
+    returns: float = 1.0  # as `stays`, within `RETURN_S`: 0 where a second camera gives back to the first
 
     def vector(self) -> Array:
-        """(10,) the numbers as the regression takes them."""
+        """(13,) the numbers as the regression takes them."""
         return np.array(
             [
                 np.log(np.clip(self.peak, 0.7, 8)),
@@ -60,6 +66,9 @@ class Evidence:
                 self.moved,
                 np.clip((self.moved - 0.88) / 0.1, 0, 1),  # the very same picture, in another colour
                 min(self.amount, 30) / 30,
+                self.strangers,
+                self.palette,
+                min(self.returns, 1.0),
             ],
             np.float32,
         )
@@ -163,6 +172,8 @@ def evidence(scan: Scan, change: Change, candidate: Candidate, limits: tuple[int
         return Evidence(0, 0, 0, 0, 0, 0, 1, 1, 0, 0)
     before = np.asarray(scan.pictures[back]).astype(np.float32)  # nearest first
     after = np.asarray(scan.pictures[ahead]).astype(np.float32)
+    rows, columns = _content(np.concatenate([before, after]))
+    before, after = before[:, rows, columns], after[:, rows, columns]
     between = np.maximum(np.abs(before[:, None] - after[None]).mean(-1) - NOISE, 0)
     cross = between.mean((2, 3))
     amount = float(cross[0, 0])
@@ -183,7 +194,7 @@ def evidence(scan: Scan, change: Change, candidate: Candidate, limits: tuple[int
     area = float((weight > 0).mean())
     reach = round(0.6 * fps)
     b0, a1 = max(low + 1, first - reach), min(high, last + reach)
-    tiles = change.tiles
+    tiles = change.tiles[:, _tiled(rows, change.tiles.shape[1]), _tiled(columns, change.tiles.shape[2])]
     quiet_b = _level(tiles[b0:first]) if first > b0 else np.zeros(tiles.shape[1:], np.float32)
     quiet_a = _level(tiles[last + 1 : a1]) if a1 > last + 1 else np.zeros(tiles.shape[1:], np.float32)
     usual = _dilated(np.maximum(quiet_b, quiet_a))
@@ -193,11 +204,15 @@ def evidence(scan: Scan, change: Change, candidate: Candidate, limits: tuple[int
         height, width = tiles.shape[1] * TILE, tiles.shape[2] * TILE
         step = np.abs(before[0] - after[0]).mean(-1)[:height, :width]
         here = step.reshape(tiles.shape[1], TILE, tiles.shape[2], TILE).mean((1, 3))
+    strangers, palette = _colours(before, after)
+    returns = _returns(scan, (low, first), (last, high), (rows, columns))
     moving = np.clip(np.maximum(quiet_b, quiet_a) - TILE_NOISE, 0, 10)
     breaks = np.clip((here / (usual + TILE_NOISE) - 1.0) / 1.5, 0, 1)
     # Where nothing moves, nothing can break off but the whole.
     broken = float((moving * breaks).sum() / moving.sum()) if moving.sum() > 0.5 else float((breaks > 0).mean())
-    found = Evidence(candidate.peak, area, broken, apart, strange, stays, 0.0, 0.0, amount, last - first)
+    found = Evidence(
+        candidate.peak, area, broken, apart, strange, stays, 0.0, 0.0, amount, last - first, strangers, palette, returns
+    )
     if picture_odds(candidate.kind, found) < HOPELESS:
         # Whatever the drawings say makes it less of a cut.
         return replace(found, same=1.0, moved=1.0)
@@ -208,6 +223,55 @@ def evidence(scan: Scan, change: Change, candidate: Candidate, limits: tuple[int
     drawn_half = _drawing(_half(before[0]))
     moved = max(_moved(drawn_half, _drawing(_half(after[k])), half) for k in (0, min(2, len(after) - 1)))
     return replace(found, same=same, moved=moved)
+
+
+def _content(shown: Array) -> tuple[slice, slice]:
+    """Rows and columns, whole tiles, of what changes at all in pictures (n, h, w, 3): a window in a still frame."""
+    changed = (shown.max(0) - shown.min(0)).mean(-1) > CHANGED
+    spans = []
+    for axis in (1, 0):
+        used = np.flatnonzero(changed.mean(axis) > 0.03)
+        size = changed.shape[1 - axis]
+        if not len(used):
+            return slice(0, changed.shape[0]), slice(0, changed.shape[1])
+        low, high = used[0] // TILE * TILE, min(size, -(-(used[-1] + 1) // TILE) * TILE)
+        while high - low < min(size, LEAST_BOX):
+            low, high = max(0, low - TILE), min(size, high + TILE)
+        spans.append(slice(int(low), int(high)))
+    return spans[0], spans[1]
+
+
+def _tiled(span: slice, count: int) -> slice:
+    """The tiles of a span of pixels that begins with a whole one."""
+    first = min(span.start // TILE, count - 1)
+    return slice(first, max(first + 1, min(count, span.stop // TILE)))
+
+
+def _colours(before: Array, after: Array) -> tuple[float, float]:
+    """(share of one side's pixels whose colour the other side lacks, 1 - intersection of both histograms)."""
+    from scipy.ndimage import maximum_filter
+
+    sides = []
+    for shown in (before, after):
+        bins = np.clip(shown // 32, 0, 7).astype(np.int64)
+        counts = np.bincount((bins[..., 0] * 64 + bins[..., 1] * 8 + bins[..., 2]).ravel(), minlength=512)
+        sides.append((counts / counts.sum()).reshape(8, 8, 8))
+    lacking = [
+        float(one[maximum_filter(other, 3, mode="constant") < 0.004].sum()) for one, other in (sides, sides[::-1])
+    ]
+    return max(lacking), 1 - float(np.minimum(*sides).sum())
+
+
+def _returns(scan: Scan, back: tuple[int, int], ahead: tuple[int, int], box: tuple[slice, slice]) -> float:
+    """Least difference of pictures up to `RETURN_S` before and after a candidate, over that at the candidate itself."""
+    reach, step = round(RETURN_S * scan.fps), max(1, round(RETURN_STEP_S * scan.fps))
+    earlier = np.arange(back[1] - 1, max(back[0], back[1] - reach) - 1, -step)
+    later = np.arange(ahead[0], min(ahead[1], ahead[0] + reach), step)
+    if not len(earlier) or not len(later):
+        return 1.0
+    small = [np.asarray(scan.pictures[at])[:, box[0], box[1]][:, ::2, ::2].astype(np.int16) for at in (earlier, later)]
+    cross = np.maximum(np.abs(small[0][:, None] - small[1][None]).mean(-1) - NOISE, 0).mean((2, 3))
+    return float(cross.min()) / max(float(cross[0, 0]), 1e-3)
 
 
 def _level(tiles: NDArray[np.float16]) -> Array:
@@ -223,8 +287,26 @@ def _dilated(values: Array) -> Array:
 
 def picture_odds(kind: str, found: Evidence) -> float:
     """Log-odds that a new clip begins at a candidate, by its pictures alone."""
+    return cut_odds(kind, found, None)
+
+
+def cut_odds(kind: str, found: Evidence, runs_on: float | None) -> float:
+    """Log-odds that a new clip begins at a candidate.
+
+    Args:
+        kind: of the candidate.
+        runs_on: probability that the music goes on over it; None where nothing is to be heard.
+    """
     weights, offset = (_HARD, _HARD_OFFSET) if kind == "hard_cut" else (_SOFT, _SOFT_OFFSET)
-    return float(np.clip(found.vector() @ weights + offset, -8, 8))
+    return float(np.clip(np.append(found.vector(), music_terms(runs_on)) @ weights + offset, -8, 8))
+
+
+def music_terms(runs_on: float | None) -> Array:
+    """(2,) whether music is to be heard, and the log-odds that it changes, for the regression."""
+    if runs_on is None:
+        return np.zeros(2, np.float32)
+    held = float(np.clip(runs_on, 0.05, 0.95))
+    return np.array([1.0, np.log((1 - held) / held)], np.float32)
 
 
 def not_taken(kind: str, found: Evidence) -> tuple[str, str]:
