@@ -98,31 +98,48 @@ def evidence_rows(kind: str, seed: int, data: Path | None) -> Iterator[tuple[str
             )
 
 
+def near(before: np.ndarray, numbers: np.ndarray, labels: np.ndarray, pull: float) -> np.ndarray:
+    """Coefficients of a logistic regression, the constant last, drawn towards `before` (a normal prior about them)."""
+    from scipy.optimize import minimize
+
+    x = np.column_stack([numbers, np.ones(len(numbers))]).astype(float)
+
+    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
+        z, away = x @ w, w - before
+        value = float(np.logaddexp(0, z).sum() - z @ labels + pull / 2 * away @ away)
+        return value, x.T @ (1 / (1 + np.exp(-z)) - labels) + pull * away
+
+    return np.asarray(minimize(loss, before.astype(float), jac=True, method="L-BFGS-B").x)
+
+
 def fit(seeds: range, data: Path | None) -> dict[str, Any]:
     """Coefficients of the music and of the cuts, by logistic regression; rounded to two places."""
     from sklearn.linear_model import LogisticRegression
 
-    def fitted(numbers: list[np.ndarray], labels: list[int], **more: Any) -> tuple[np.ndarray, float]:
-        found = LogisticRegression(C=3, max_iter=5000, **more).fit(np.array(numbers), labels)
-        return np.round(found.coef_[0], 2), round(float(found.intercept_[0]), 2)
-
     many = range(seeds.start, seeds.start + MORE * (seeds.stop - seeds.start), 2)
     listened = [pair for seed in many for kind in KINDS for pair in sounds(kind, seed, data)]
-    weights, offset = fitted([m.vector() for _, m in listened], [y for y, _ in listened], class_weight="balanced")
+    found = LogisticRegression(C=3, class_weight="balanced").fit(
+        [music.vector() for _, music in listened], [label for label, _ in listened]
+    )
+    weights, offset = np.round(found.coef_[0], 2), round(float(found.intercept_[0]), 2)
     result: dict[str, Any] = {"music": (weights.tolist(), offset)}
     rows = [row for seed in seeds for kind in KINDS for row in evidence_rows(kind, seed, data)]
-    for name, hard in (("hard", True), ("soft", False)):
+    before = {
+        "hard": (transition_evidence._HARD, transition_evidence._HARD_OFFSET, 1.0),
+        "soft": (transition_evidence._SOFT, transition_evidence._SOFT_OFFSET, 12.0),
+    }
+    for name, (coefficients, constant, pull) in before.items():
         numbers, labels = [], []
         for kind, label, pictures, sound in rows:
-            if (kind == "hard_cut") != hard:
+            if (kind == "hard_cut") != (name == "hard"):
                 continue
             runs_on = probability(sound, weights, offset) if isinstance(sound, Music) else sound
             # Each with and without its music: not every video has some.
             for heard in (runs_on, None):
                 numbers.append(np.append(pictures, transition_evidence.music_terms(heard)))
                 labels.append(label)
-        weights_here, offset_here = fitted(numbers, labels)
-        result[name] = (weights_here.tolist(), offset_here)
+        fresh = near(np.append(coefficients, constant), np.array(numbers), np.array(labels), pull)
+        result[name] = ([round(float(w), 2) for w in fresh[:-1]], round(float(fresh[-1]), 2))
     return result
 
 

@@ -343,7 +343,11 @@ def _settled(judged: Sequence[_Judged], scan: Scan) -> tuple[list[_Judged], list
             and soft.candidate.first - 2 <= one.candidate.middle <= soft.candidate.last + 2
         ]
         strongest = max((one.evidence.amount for one in within), default=0.0)
-        if within and strongest >= 0.5 * soft.evidence.amount:
+        # Where all becomes one colour, whatever jumps beside its middle is that colour coming or going.
+        coloured = soft.candidate.kind == "fade" and not any(
+            abs(one.candidate.middle - soft.candidate.middle) <= 2 for one in within
+        )
+        if within and strongest >= 0.5 * soft.evidence.amount and not coloured:
             drop(soft)
         else:
             for one in within:
