@@ -109,6 +109,15 @@ def empty_proposals(folder: Path | str) -> Proposals:
     return Proposals(Annotations(root.resolve().name, root, DatasetMeta(), **known), **proposed)
 
 
+def read_or_begin(folder: Path | str) -> Proposals:
+    """The proposals of a folder, after finishing a change that was cut off; none where the folder holds none."""
+    root = Path(folder)
+    if root.is_dir():
+        with _locked(root):
+            _finish_pending(root)
+    return read_proposals(root) if revision_of(root) else empty_proposals(root)
+
+
 def read_proposals(folder: Path | str) -> Proposals:
     """Read a folder of annotations with whatever stands beside them; tables that are absent are empty.
 

@@ -19,12 +19,10 @@ from tiktok_dm.curate.cuts.shots import Shot
 from tiktok_dm.curate.proposals import (
     VALUES,
     Proposals,
-    empty_proposals,
     kept_ids,
     next_ids,
-    read_proposals,
+    read_or_begin,
     read_sources,
-    revision_of,
     work_folder,
     write_proposals,
     write_sources,
@@ -193,7 +191,7 @@ def propose(
     paths = _videos(videos)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: give a folder for the annotations")
-    before = read_proposals(out) if revision_of(out) else empty_proposals(out)
+    before = read_or_begin(out)
     work = work_folder(out)
     sums: dict[Path, str] = {}
     failed: dict[str, str] = {}

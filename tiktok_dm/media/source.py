@@ -340,6 +340,9 @@ def packets(container: Any, streams: list[Any]) -> Iterator[Any]:
             packet = next(iterator)
         except StopIteration:
             return
+        except IndexError:  # of a stream that begins in mid-file: PyAV knows those that the beginning told of
+            iterator = container.demux(*streams)
+            continue
         except av.error.FFmpegError:  # whatever libav calls it, the file is readable up to here
             break
         yield packet
