@@ -138,7 +138,7 @@ def _refuse_other_types(path: Path, data: bytes) -> None:
             with zipfile.ZipFile(path) as archive:
                 if "xl/workbook.xml" not in archive.namelist():
                     what = "a zip archive or document without a workbook"
-        except zipfile.BadZipFile:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
             what = "a damaged xlsx file"
     elif data.startswith(b"\xd0\xcf\x11\xe0"):
         what = "an old xls workbook"
