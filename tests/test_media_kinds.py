@@ -138,7 +138,7 @@ def test_the_sound_marked_default_is_read_and_another_by_its_number(tmp_path: Pa
     assert loudest_hz(tmp_path / "a.mkv") == pytest.approx(1100, abs=2)
     assert loudest_hz(tmp_path / "a.mkv", track=0) == pytest.approx(400, abs=2)
     assert media.probe(tmp_path / "a.mkv").audio_track == 2
-    with pytest.raises(MediaError, match="has 3 sound tracks, counted from 0, and no track 3"):
+    with pytest.raises(MediaError, match="has no sound track 3: it has 3, counted from 0"):
         loudest_hz(tmp_path / "a.mkv", track=3)
     changed = "-map 0 -c copy -disposition:a:0 default+comment -disposition:a:2 0"
     ffmpeg(f"-i {tmp_path / 'a.mkv'} {changed} {tmp_path / 'b.mkv'}")
@@ -215,6 +215,22 @@ def test_a_clock_that_jumps_back_is_one_sentence(tmp_path: Path) -> None:
         assert all(a < b for a, b in pairwise(times))
     except MediaError as error:
         assert "has a clock that jumps back at" in str(error)  # noqa: PT017 - either is right
+
+
+def test_a_clock_that_jumps_on_is_one_sentence(tmp_path: Path) -> None:
+    for k, offset in enumerate((100, 500)):
+        ffmpeg(
+            "-f lavfi -i testsrc2=size=64x64:rate=25:duration=2 -f lavfi -i sine=duration=2 -c:v libx264 -c:a aac "
+            f"-output_ts_offset {offset} {tmp_path / f'{k}.ts'}"
+        )
+    film = tmp_path / "a.ts"
+    film.write_bytes((tmp_path / "0.ts").read_bytes() + (tmp_path / "1.ts").read_bytes())
+    assert media.cut(film, 0.2, 1, tmp_path / "c.mp4").n_frames == 20
+    for start, end in ((1.6, 2.8), (2.4, 3.6)):
+        with pytest.raises(MediaError, match="has a clock that jumps on at 1"):
+            media.cut(film, start, end, tmp_path / "c.mp4")
+    with pytest.raises(MediaError, match="jumps on"):
+        list(media.read_frames(film))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ _BACKSTEPS_S = (0, 3, 30)
 _STAMPED_BY_GUESS = ("mpeg",)
 """Containers that do not stamp each frame: after a seek libavformat guesses otherwise than from the start."""
 _BACK_S = 1  # pictures that come in another order than they are shown differ by less
+_ON_S = 10  # as FFmpeg tells a clock that was set anew from a gap
 
 
 def color_matrix(frame: Any) -> str:
@@ -191,7 +192,8 @@ def _decoded(source: Source, start: Fraction | None, threads: int) -> Iterator[t
         (time stamp, PyAV frame).
 
     Raises:
-        MediaError: the file's clock jumps back by more than a second, so that times mean nothing from there on.
+        MediaError: the file's clock jumps, back by more than a second, or on by more than ten in a stream whose clock
+            may do so (FFmpeg's own bound for MPEG streams): times mean nothing from there on.
     """
     stream = source.video
     stream.codec_context.thread_count = threads
@@ -226,10 +228,12 @@ def _decoded(source: Source, start: Fraction | None, threads: int) -> Iterator[t
                 stamp = frame.dts if by_dts else frame.pts
                 if stamp is None:
                     stamp = last + max(1, round(1 / (source.rate * base))) if last is not None else 0
-                if last is not None and (last - stamp) * base > _BACK_S:
+                step_s = 0 if last is None else (stamp - last) * base
+                if step_s < -_BACK_S or (step_s > _ON_S and source.container.format.name in ("mpegts", "mpeg")):
                     at = float(last * base - source.origin)
+                    way = "back" if step_s < 0 else "on"
                     raise MediaError(
-                        f"{source.path} has a clock that jumps back at {at:.2f} s: write it anew with "
+                        f"{source.path} has a clock that jumps {way} at {at:.2f} s: write it anew with "
                         "`ffmpeg -fflags +genpts -i FILE -c:v libx264 -c:a aac NEW.mp4`, and take that."
                     )
                 if (last is not None and stamp <= last) or (key is not None and stamp < key):

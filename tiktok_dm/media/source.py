@@ -235,7 +235,7 @@ class Source:
         every = list(enumerate(self.container.streams.audio))
         if track is not None:
             if not 0 <= track < len(every):
-                raise MediaError(f"{self.path} has {len(every)} sound tracks, counted from 0, and no track {track}.")
+                raise MediaError(f"{self.path} has no sound track {track}: it has {len(every)}, counted from 0.")
             return every[track]
         usable = [(k, s) for k, s in every if s.codec_context and s.codec_context.sample_rate and _channels(s)]
 
