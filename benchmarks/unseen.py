@@ -1,7 +1,7 @@
 """Curation on compilations of nine kinds, drawn by seed: what it weighs is fitted here, and how good it is said.
 
-    python benchmarks/unseen.py fit --seeds 0 16 [--data FOLDER]
-    python benchmarks/unseen.py report --seeds 1 41 [--data FOLDER] [--json benchmarks/unseen.json]
+    python -m benchmarks.unseen fit --seeds 0 16 [--data FOLDER]
+    python -m benchmarks.unseen report --seeds 1 41 [--data FOLDER] [--json benchmarks/unseen.json]
 
 Even seeds and odd ones share neither dancers nor songs: fit on even ones, report on odd ones. FOLDER holds `clips/` and
 `compilations/` of real footage; without it the embedded dancers and songs are drawn alone. `fit` prints the

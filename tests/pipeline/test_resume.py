@@ -54,7 +54,9 @@ def progress(out: Path) -> dict[str, int]:
     counts = {
         stage: len(list((objects / stage).glob("*/*/record.json"))) for stage in ("demo", "segment", "poses", "music")
     }
-    return counts | {"export": int((out / "lock.json").exists())}
+    # The new version is filled beside its place.
+    begun = (out / "lock.json").exists() or out.with_name(f".{out.name}.next").exists()
+    return counts | {"export": int(begun)}
 
 
 def wait_for(out: Path, stage: str, count: int, process: subprocess.Popen[str] | BaseProcess) -> None:
