@@ -231,6 +231,7 @@ class Trainer:
             if self.done % config.validate_every == 0 or self.done == config.steps:
                 self._validate(record)
             if self.done % config.save_every == 0 or self.done == config.steps:
+                self._check_weights()
                 self._save(best=False)
             if record is not None:
                 progress(self.done, values)
@@ -276,11 +277,24 @@ class Trainer:
         values["learning_rate"] = self.learning_rate
         for name, value in values.items():
             if not math.isfinite(value):
-                raise UserError(
-                    f"The training's {name} is {value} at step {self.done}; the last checkpoint in {self.run} is kept: "
-                    "go on with a lower learning_rate in another folder, or check the data."
-                )
+                raise self._diverged(f"{name} is {value}")
         return values
+
+    def _check_weights(self) -> None:
+        """Raise `UserError` before weights that are not finite, of a step whose losses nobody read, are saved.
+
+        Every process has the same weights, so all of them stop.
+        """
+        for part in (self.model, self.adversarial):
+            for name, value in part.state_dict().items():
+                if isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                    raise self._diverged(f"weights {name} are no finite numbers")
+
+    def _diverged(self, what: str) -> UserError:
+        return UserError(
+            f"The training's {what} at step {self.done}; the last checkpoint in {self.run} is kept: "
+            "go on with a lower learning_rate in another folder, or check the data."
+        )
 
     def columns(self) -> list[str]:
         """Names of what is logged."""

@@ -23,6 +23,7 @@ from d2m_model.codec.files import open_codec, write_codec
 from d2m_model.codec.interface import freeze
 from d2m_model.codec.jukebox import LICENCE, JukeboxConfig, JukeboxVQVAE
 from d2m_model.networks.d2m_gan import D2MGAN
+from d2m_model.training import trainer
 from d2m_model.training.config import TrainingConfig, rate, training_config
 from d2m_model.training.data import load_segments
 from d2m_model.training.losses import ReconstructionLosses, make_target
@@ -370,3 +371,25 @@ def test_the_loss_table_drops_what_came_after_the_checkpoint(tmp_path):
         {"step": 2, "a": 2 / 3},
         {"step": 3, "b": 0.5},
     ]
+
+
+@pytest.mark.parametrize(("log_every", "save_every", "broken_at", "kept"), [(7, 2, 3, 2), (4, 3, 5, 3), (50, 6, 6, 0)])
+def test_weights_that_are_no_numbers_never_replace_the_last_checkpoint(
+    folder, tmp_path, monkeypatch, log_every: int, save_every: int, broken_at: int, kept: int
+) -> None:
+    one_step = trainer.Trainer._one_step
+
+    def breaks(self: trainer.Trainer, *given: object) -> dict:
+        losses = one_step(self, *given)
+        if self.done == broken_at:
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(float("nan"))
+        return losses
+
+    monkeypatch.setattr(trainer.Trainer, "_one_step", breaks)
+    chosen = config(folder, tmp_path / "run", log_every=log_every, save_every=save_every, validate_every=100)
+    with pytest.raises(UserError, match="no finite numbers at step"):
+        train(chosen)
+    state = torch.load(tmp_path / "run" / "last" / "state.pt", weights_only=True)
+    assert all(bool(torch.isfinite(value).all()) for value in state["model"].values())
+    assert state["step"] == kept
