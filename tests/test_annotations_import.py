@@ -704,3 +704,13 @@ def test_two_songs_of_one_title_by_two_artists_are_two(tmp_path: Path) -> None:
     rows = ["0,9,Stay,Rihanna", "9,18,Stay,The Kid LAROI", "18,27,stay,RIHANNA"]
     made = imported(tmp_path, "\n".join(["file,start,end,song title,artist", *(f"a.mp4,{row}" for row in rows)]))
     assert [*made.annotations.clips.song_id] == [0, 1, 0]
+
+
+@given(st.text(alphabet="aB é\u0301-\u2014\u00a0 w/feat.()[]\uff54\ufb01'\u2019", max_size=14))
+def test_a_normal_form_is_its_own(title: str) -> None:
+    assert normal_title(normal_title(title)) == normal_title(title)
+
+
+@pytest.mark.parametrize("guest", ["w/Ann", "w/ Ann", "(w/ Ann)", "W/ ANN", "[w/Ann]"])
+def test_a_guest_may_be_with_the_singer(guest: str) -> None:
+    assert normal_title(f"Song {guest}") == "song feat. ann"

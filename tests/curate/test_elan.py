@@ -299,3 +299,10 @@ def test_an_offset_given_in_elan_is_applied(folder, out, tmp_path):
     before = base.clips[(base.clips.compilation_id == 0) & base.clips.start_s.notna()].sort_values("start_s")
     moved = sorted(region.start_s for region in regions if region.compilation_id == 0)
     assert moved == pytest.approx([start + 1.5 for start in before.start_s], abs=1e-3)
+
+
+@pytest.mark.parametrize("stated", ["x", "nan", "1e999"])
+def test_an_offset_that_is_no_time_is_refused(folder, out, stated):
+    edited(first_file(out), ("<MEDIA_DESCRIPTOR ", f'<MEDIA_DESCRIPTOR TIME_ORIGIN="{stated}" '))
+    with pytest.raises((UserError, ProblemsError), match="no number of milliseconds"):
+        read_elan(out, read_proposals(folder).annotations)

@@ -15,7 +15,7 @@ _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u02bc
 _QUOTES = str.maketrans(dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb\uff02", '"'))
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-"))
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
-_GUEST = re.compile(r"\s*[(\[]?\s*\b(?:feat|ft|featuring|w/)(?:\.|\b)\s*([^()\[\]]+?)\s*[)\]]?(?=\s*(?:[(\[-]|$))")
+_GUEST = re.compile(r"\s*[(\[]?\s*\b(?:(?:feat|ft|featuring)(?:\.|\b)|w/)\s*([^()\[\]]+?)\s*[)\]]?(?=\s*(?:[(\[-]|$))")
 _LEAST_RATIO = 0.9  # of letters that two long titles share, in order, to be nearly the same
 _LEAST_LETTERS = 6
 
@@ -25,7 +25,18 @@ def normal_title(title: str) -> str:
     text = unicodedata.normalize("NFKC", title.translate(_APOSTROPHES).translate(_QUOTES).translate(_DASHES))
     text = _INVISIBLE.sub("", text.translate(_APOSTROPHES).translate(_QUOTES).translate(_DASHES))
     text = unicodedata.normalize("NFKC", text.casefold())
-    text = re.sub(r"\s*-\s+|\s+-\s*", " - ", " ".join(text.split()))
+    # Until nothing changes: what one step takes away may be what kept another from a match.
+    for _ in range(len(text) + 1):
+        again = _respelled(text)
+        if again == text:
+            break
+        text = again
+    return text
+
+
+def _respelled(text: str) -> str:
+    text = unicodedata.normalize("NFKC", " ".join(text.split()).casefold())
+    text = re.sub(r"\s*-(?=\s)\s*|\s+-\s*", " - ", text)
     return " ".join(_GUEST.sub(r" feat. \1", text).split())
 
 

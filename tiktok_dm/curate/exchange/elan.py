@@ -166,8 +166,11 @@ def _read_one(file: Path, base: Annotations) -> tuple[int, list[Region]]:
         for parent, value, *_ in eaf.tiers[tier][1].values() if tier in eaf.tiers else ():
             hung.setdefault(parent, {})[tier] = value
     # Where a document was given an offset (Media Synchronisation), its time 0 is that instant of the video.
-    origins = {int(float(m.get("TIME_ORIGIN") or 0)) for m in eaf.media_descriptors[:1]}
-    origin = next(iter(origins), 0)
+    stated = next((m.get("TIME_ORIGIN") for m in eaf.media_descriptors[:1]), None) or 0
+    try:
+        origin = int(float(stated))
+    except (ValueError, OverflowError):
+        raise UserError(f"has a TIME_ORIGIN of {stated!r}, no number of milliseconds: save it again in ELAN") from None
     regions = []
     for annotation, (first, last, value, _) in eaf.tiers[CLIP][0].items():
         start, end = eaf.timeslots[first], eaf.timeslots[last]
