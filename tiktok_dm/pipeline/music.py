@@ -195,8 +195,8 @@ def tempo(envelope: np.ndarray, rate: float, params: MusicParams | None = None) 
     return float(grid[best] * np.exp(0.0025 * step)), float(np.clip(strength[best], 0, 1))
 
 
-# Of drawn rhythms, beat F of dembow is 0.19 without, 0.77 at 1.3, 0.92 at 1.12; of house and rock 1 in each. At 1.12 one of
-# six of the demo's songs, whose beats are known, went to the off-beat.
+# Of drawn rhythms, beat F of dembow is 0.19 without, 0.77 at 1.3, 0.92 at 1.12; of house and rock 1 in each.
+# At 1.12 one of six of the demo's songs, whose beats are known, went to the off-beat.
 _LOW_DECIDES = 1.3
 
 
