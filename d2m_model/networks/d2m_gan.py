@@ -25,7 +25,7 @@ from d2m_model.config import LEVELS, SAMPLE_RATE, ModelConfig
 from d2m_model.model_folder import find_checkpoint, read_into, write_model
 from d2m_model.networks.discriminator import MultiScaleDiscriminator
 from d2m_model.networks.generator import Generator
-from d2m_model.networks.layers import initialise
+from d2m_model.networks.layers import initialise, initialise_as_released
 from d2m_model.networks.motion_encoder import MotionEncoder
 from tiktok_dm.errors import UserError
 
@@ -69,6 +69,8 @@ class D2MGAN(
             if self.motion_encoder is not None:
                 initialise(self.motion_encoder)
             initialise(self.generator, last_gain=0.1)
+        else:
+            initialise_as_released(self)
 
     def fit_motion(self, motion: np.ndarray) -> None:
         """Take the spread by which a model in the units `movement` divides its input from the training data.

@@ -93,13 +93,12 @@ def activation(name: Activation) -> nn.Module:
 
 @torch.no_grad()
 def initialise(network: nn.Module, last_gain: float = 1.0) -> None:
-    """Start values that keep the signal's size through many layers (paper preset; the released one has PyTorch's own).
+    """Start values that keep the signal's size through many layers (paper preset; see `initialise_as_released`).
 
     Convolutions get He's normal values for the leaky slope (He et al. 2015, eq. 15) and zero biases, projections normal
     values of gain one. A residual block starts near the identity: shortcut the identity, branch a third of He's. The
-    last convolution gets `last_gain` of He's. Under PyTorch's own values, which the released preset has, every
-    convolution leaves about a third of its input's variance, and the output of a fresh generator differs between two
-    dances by a millionth of its size.
+    last convolution gets `last_gain` of He's. Under PyTorch's own values every convolution leaves about a third of its
+    input's variance, and the output of a fresh generator differs between two dances by a millionth of its size.
     """
     last: nn.Module | None = None
     for module in network.modules():
@@ -119,6 +118,22 @@ def initialise(network: nn.Module, last_gain: float = 1.0) -> None:
             module.shortcut.weight_g.fill_(1.0)
     if last is not None and last_gain != 1.0:
         _he(last, last_gain)
+
+
+RELEASED_STD = 0.02
+"""Of the start values of plain convolutions in the authors' released code, which has it from MelGAN's."""
+
+
+@torch.no_grad()
+def initialise_as_released(network: nn.Module) -> None:
+    """The start values of the authors' released code: plain convolutions are drawn from N(0, `RELEASED_STD`).
+
+    Everything else keeps PyTorch's own values: biases, projections, embeddings, and weight-normalised convolutions,
+    whose `weight` the authors' code sets too, to no effect, since it is computed from `weight_g` and `weight_v`.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv1d):
+            nn.init.normal_(module.weight, 0.0, RELEASED_STD)
 
 
 def _he(convolution: nn.Module, gain: float) -> None:

@@ -80,6 +80,8 @@ def plan_windows(
     sample_rate: int,
     overlap: float = DEFAULT_OVERLAP,
     where: str = "the dance",
+    *,
+    whole: bool = False,
 ) -> WindowPlan:
     """The windows that cover a dance.
 
@@ -93,6 +95,8 @@ def plan_windows(
         sample_rate: Hz.
         overlap: share of a window that its neighbour overlaps, 0 to 0.5.
         where: what the dance is called, for messages.
+        whole: whether a dance of exactly one window has music of that window's latent frames and no more, as the
+            authors' code makes it (44,032 samples of 44,100 at the high level).
 
     Raises:
         UserError: a dance shorter than one window, or an overlap outside 0..0.5.
@@ -101,6 +105,8 @@ def plan_windows(
     if not duration_s >= SEGMENT_S - _TOLERANCE_S:
         raise UserError(f"{where} is {duration_s:.2f} s long; music is made for dances of at least {SEGMENT_S:g} s.")
     n_samples = round(duration_s * sample_rate)
+    if whole and abs(duration_s - SEGMENT_S) <= _TOLERANCE_S:
+        n_samples = length * hop
     fade = round(overlap * length)
     starts = [0]
     if n_samples // hop > length:

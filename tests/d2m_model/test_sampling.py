@@ -51,6 +51,26 @@ def test_two_seconds_are_one_window_as_in_training() -> None:
     assert len(plan.joins_s) == 0
 
 
+@pytest.mark.parametrize(("level", "frames", "hop"), [("high", 344, 128), ("low", 1378, 32)])
+def test_two_seconds_of_the_released_preset_are_the_authors_frames_bit_for_bit(level, frames, hop) -> None:
+    """Their loop: the window through the network, its latent to codes, all codes decoded; nothing added or cut."""
+    config = tiny_config("released", level)
+    model, codec = tiny_model(config, seed=3), tiny_codec(2 if level == "high" else 1, seed=3)
+    poses = moving_poses(2)
+    with torch.no_grad():
+        codes = codec.quantise(model(torch.from_numpy(poses.reshape(1, 60, 75)))).codes
+        audio = codec.decode(codec.dequantise(codes))[0, 0].numpy()
+    music = DanceToMusic(model, codec, "cpu")(poses)
+    assert len(music.codes) == frames
+    assert len(music.audio) == frames * hop
+    assert np.array_equal(music.codes, codes[0].numpy())
+    assert np.array_equal(music.audio, audio)
+    # Any other length is the dance's own, and so is that of the other preset.
+    assert len(DanceToMusic(model, codec, "cpu")(moving_poses(3)).audio) == 3 * RATE
+    own = tiny_model(tiny_config("paper", level))
+    assert len(DanceToMusic(own, codec, "cpu")(poses).audio) == 2 * RATE
+
+
 def test_windows_begin_at_multiples_of_the_stride_and_the_last_ends_with_the_dance() -> None:
     plan = plan_of(6.0)
     # 132,300 samples are 1033.6 frames; a quarter of 344 is 86, the stride 258; 1 + ceil((1034 - 344) / 258) = 4.
