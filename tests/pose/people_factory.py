@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from unittest.mock import patch
 
 import numpy as np
 
 from tiktok_dm.pose.base import Detection, Estimates, Picture, Region
 from tiktok_dm.pose.skeletons import BODY_25
+from tiktok_dm.synthetic import performance
+from tiktok_dm.synthetic.figure import Camera
+from tiktok_dm.synthetic.plan import DemoParams, make_plan
 
 # A standing person of height 1 about (0, 0), BODY_25.
 STANDING = np.array([
@@ -94,3 +98,21 @@ class Rendered:
 
     frames: list[np.ndarray]
     joints: np.ndarray
+
+
+# What wide scenes are rendered in, px.
+WIDTH, HEIGHT = 960, 540
+
+
+def wide_scene(seed: int, height: float | None, frames: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Pictures of a room with one dancer of `height` px somewhere in it, or none; the true joints (frames, 25, 2)."""
+    rng = np.random.default_rng(seed)
+    params = DemoParams(clips=3, songs=1, compilations=3, width=WIDTH, height=HEIGHT, seed=seed, layouts=("full",))
+    plan = make_plan(params)[0].clips[0]
+    clip = replace(plan, frames=frames, window=(0, 0, WIDTH, HEIGHT), dancers=plan.dancers[:1], looks=plan.looks[:1])
+    x = rng.uniform(0.15, 0.85) * WIDTH if height else -3000
+    size = height or 200
+    view = Camera(x, rng.uniform(size / HEIGHT + 0.1, 0.97) * HEIGHT, size)
+    with patch.object(performance, "cameras", lambda params, clip: (view,)):
+        joints = performance.joints_px(params, clip, np.arange(frames) / params.fps)
+        return list(performance.pictures(params, clip)), joints[:, 0]

@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from people_factory import Invented, numbered, person
+from people_factory import HEIGHT, WIDTH, Invented, numbered, person, wide_scene
 
 from tiktok_dm.pose.base import Detection, Region
 from tiktok_dm.pose.registry import get_estimator
 from tiktok_dm.pose.tracking import detect_in_tiles, track_poses
-from tiktok_dm.synthetic import performance
-from tiktok_dm.synthetic.figure import Camera
-from tiktok_dm.synthetic.plan import DemoParams, make_plan
-
-WIDTH, HEIGHT = 960, 540
-
-
-def scene(
-    seed: int, height: float | None, frames: int, patch: pytest.MonkeyPatch
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Pictures of a room with one dancer of `height` px somewhere in it, or none; the true joints (frames, 25, 2)."""
-    rng = np.random.default_rng(seed)
-    params = DemoParams(clips=3, songs=1, compilations=3, width=WIDTH, height=HEIGHT, seed=seed, layouts=("full",))
-    plan = make_plan(params)[0].clips[0]
-    clip = replace(plan, frames=frames, window=(0, 0, WIDTH, HEIGHT), dancers=plan.dancers[:1], looks=plan.looks[:1])
-    x = rng.uniform(0.15, 0.85) * WIDTH if height else -3000
-    size = height or 200
-    view = Camera(x, rng.uniform(size / HEIGHT + 0.1, 0.97) * HEIGHT, size)
-    patch.setattr(performance, "cameras", lambda params, clip: (view,))
-    joints = performance.joints_px(params, clip, np.arange(frames) / params.fps)
-    return list(performance.pictures(params, clip)), joints[:, 0]
 
 
 def seen_share(frames: list[np.ndarray], joints: np.ndarray, height: float) -> tuple[float, int]:
@@ -44,29 +21,23 @@ def seen_share(frames: list[np.ndarray], joints: np.ndarray, height: float) -> t
 
 
 @pytest.mark.parametrize(("seed", "height"), [(400, 70), (401, 100)])
-def test_small_dancers_are_found(seed: int, height: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    share, dancers = seen_share(*scene(seed, height, 12, monkeypatch), height)
+def test_small_dancers_are_found(seed: int, height: float) -> None:
+    share, dancers = seen_share(*wide_scene(seed, height, 12), height)
     assert share == 1.0
     assert dancers == 1
 
 
+# The fit was made on seeds below 64; `python -m benchmarks.people report` has the figures of more seeds.
 @pytest.mark.slow
 @pytest.mark.parametrize(("height", "least"), [(60, 0.85), (85, 0.9), (110, 0.95), (160, 0.95)])
 def test_dancers_of_many_sizes(height: float, least: float) -> None:
-    shares = []
-    for seed in range(500, 515):
-        with pytest.MonkeyPatch.context() as patch:
-            shares.append(seen_share(*scene(seed, height, 24, patch), height)[0])
+    shares = [seen_share(*wide_scene(seed, height, 24), height)[0] for seed in range(600, 615)]
     assert np.mean(shares) >= least
 
 
 @pytest.mark.slow
 def test_furniture_is_nobody() -> None:
-    dancers = []
-    for seed in range(500, 515):
-        with pytest.MonkeyPatch.context() as patch:
-            dancers.append(seen_share(*scene(seed, None, 24, patch), 200)[1])
-    assert sum(dancers) <= 1
+    assert sum(seen_share(*wide_scene(seed, None, 24), 200)[1] for seed in range(600, 615)) <= 1
 
 
 def test_a_detection_in_a_part_is_where_it_is_in_the_picture() -> None:

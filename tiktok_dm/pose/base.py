@@ -73,6 +73,10 @@ class Estimates:
     regions: tuple[Region, ...]
 
 
+# Bias and weights (1 + 4) of a logistic model that tells people's tracks from furniture's: see `tracking.evidence`.
+PersonWeights = tuple[float, float, float, float, float]
+
+
 @runtime_checkable
 class Estimator(Protocol):
     """What `tracking.track_poses` needs.
@@ -87,6 +91,8 @@ class Estimator(Protocol):
             the detector for every picture of a batch and then `estimate` once for all people in it.
         low_score, high_score: detections from `low_score` on are looked at; somebody counts as a dancer only when the
             detector was sure of them (`high_score`) once, or saw them faintly many times.
+
+    An estimator whose skeletons also settle on furniture may have `person_weights: PersonWeights`.
     """
 
     name: str

@@ -24,7 +24,7 @@ from PIL import Image
 
 from tiktok_dm.errors import UserError
 from tiktok_dm.pose import model_files
-from tiktok_dm.pose.base import Detection, Estimates, Options, Picture, Region
+from tiktok_dm.pose.base import Detection, Estimates, Options, PersonWeights, Picture, Region
 from tiktok_dm.pose.skeletons import BLAZEPOSE_33
 
 _DETECTOR_SIZE = 224
@@ -145,6 +145,8 @@ class BlazePose:
     batch = 1
     low_score = 0.2
     high_score = 0.5
+    # Fitted by `python -m benchmarks.people fit` to rendered rooms and real dancers.
+    person_weights: PersonWeights = (-16.334, 15.525, -1.611, 1.402, 0.677)
 
     def __init__(self, options: Options = Options()) -> None:
         self._models = model_files.load(options.models or None)

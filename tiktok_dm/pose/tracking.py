@@ -19,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tiktok_dm.pose.base import Detection, Estimator, Picture, Region
+from tiktok_dm.pose.base import Detection, Estimator, PersonWeights, Picture, Region
 from tiktok_dm.pose.skeletons import BODY_25, Pose, to_body_25
 
 _JOINTS = len(BODY_25.joints)
@@ -33,7 +33,7 @@ SHORTEST_PIECE = 3
 _SMOOTHING = np.array([-3, 12, 17, 12, -3], np.float32) / 35
 _NOWHERE = Region(0, 0, 1, 1)
 # Of dancers in real clips the least sure has 0.95 of the surest one's mean confidence, and is 0.23 as wide as high.
-_GHOST_SURE = 0.65
+_GHOST_SURE = 0.92
 _GHOST_WIDTH = 0.12
 _GHOST_INSIDE = 0.6  # share of a second skeleton's rectangle that lies inside the first one's
 # How far people get, in units of `pose_scale` a picture, and how much their size changes while nobody sees them.
@@ -103,6 +103,7 @@ class Track:
     origin: Region = _NOWHERE  # where to look before the first pose
     best_detection: float = 0.0  # of the detections that showed this person
     all_detections: float = 0.0  # sum of their scores
+    searches: int = 0  # pictures with a pose in which the detector looked for people
 
     @property
     def first(self) -> int:
@@ -129,16 +130,22 @@ class Track:
         self.origin = region
 
 
-def assemble(tracks: Sequence[Track], n_frames: int, high_score: float, params: TrackingParams) -> NDArray[np.float32]:
+def assemble(
+    tracks: Sequence[Track],
+    n_frames: int,
+    high_score: float,
+    params: TrackingParams,
+    weights: PersonWeights | None = None,
+) -> NDArray[np.float32]:
     """Tracks -> (frames, dancers, 25, 3): pieces of one dancer joined, short ones dropped, gaps bridged, ordered.
 
     A track begins with any detection, but counts only when the detector was sure of it (`high_score`) once, or saw it
-    faintly many times (`_FAINT_DETECTIONS`).
+    faintly many times (`_FAINT_DETECTIONS`), and it is not furniture by the estimator's `weights` (`is_person`).
     """
     least = max(2, params.min_share * n_frames)
     tracks = [
         track
-        for track in _rejoined(_without_ghosts(_joined(tracks, params)), params)
+        for track in _rejoined(_without_ghosts(_joined(tracks, params), weights), params)
         if len(track.poses) >= least
         and (track.best_detection >= high_score or track.all_detections >= _FAINT_DETECTIONS)
     ]
@@ -181,8 +188,38 @@ def _joined(tracks: Sequence[Track], params: TrackingParams) -> list[Track]:
         pieces = [piece for piece in pieces if piece is not best[3]]
 
 
-def _without_ghosts(pieces: list[Track]) -> list[Track]:
-    """Pieces without skeletons on furniture, or on somebody who has one already: faint, thin, or short on another."""
+def evidence(track: Track) -> NDArray[np.float64]:
+    """What tells a person's track from one on furniture, (4,): a skeleton that is unsure of its joints and trembles.
+
+    Mean confidence of the joints; log of the mean second difference of the joints' places, in `pose_scale` a picture
+    squared; log-odds of the best detection's score; log of the mean score over the pictures that were searched.
+    """
+    poses = np.stack(list(track.poses.values()))
+    shown = poses[..., 2] > 0
+    steady = shown[2:] & shown[1:-1] & shown[:-2]
+    turns = np.linalg.norm(np.diff(poses[..., :2], n=2, axis=0), axis=-1)
+    scale = float(np.median([pose_scale(pose) for pose in poses]))
+    best = min(max(track.best_detection, 1e-3), 1 - 1e-3)
+    return np.array(
+        [
+            poses[..., 2][shown].mean(),
+            math.log(max(1e-4, turns[steady].mean() / scale)) if steady.any() else 0.0,
+            math.log(best / (1 - best)),
+            math.log(max(0.01, track.all_detections / max(1, track.searches))),
+        ]
+    )
+
+
+def is_person(track: Track, weights: PersonWeights | None) -> bool:
+    """Whether a track of at least `SHORTEST_PIECE` poses rather shows a person than furniture; yes without weights."""
+    return weights is None or weights[0] + float(evidence(track) @ weights[1:]) > 0
+
+
+def _without_ghosts(pieces: list[Track], weights: PersonWeights | None) -> list[Track]:
+    """Pieces without skeletons on furniture, or on somebody who has one already: faint, thin, or short on another.
+
+    A dancer half hidden by others may look like furniture, but is about as sure as somebody who does not.
+    """
 
     def confidence(piece: Track) -> float:
         poses = np.stack(list(piece.poses.values()))
@@ -204,7 +241,8 @@ def _without_ghosts(pieces: list[Track]) -> list[Track]:
         return len(both) >= 0.8 * len(piece.poses) and float(np.median(shares)) >= _GHOST_INSIDE
 
     sure = {id(piece): confidence(piece) for piece in pieces}
-    surest = max(sure.values(), default=0.0)
+    people = {id(piece) for piece in pieces if is_person(piece, weights)}
+    surest = max((sure[key] for key in people), default=math.inf)
     kept = []
     for piece in pieces:
         width, height = np.median(sides(np.stack(list(piece.poses.values()))), axis=0)
@@ -213,7 +251,8 @@ def _without_ghosts(pieces: list[Track]) -> list[Track]:
             for other in pieces
             if other is not piece
         )
-        if sure[id(piece)] >= _GHOST_SURE * surest and width >= _GHOST_WIDTH * height and not doubled:
+        known = weights is not None and id(piece) in people
+        if (known or sure[id(piece)] >= _GHOST_SURE * surest) and width >= _GHOST_WIDTH * height and not doubled:
             kept.append(piece)
     return kept
 
@@ -247,6 +286,7 @@ def _join(first: Track, second: Track) -> None:
     first.poses.update(second.poses)
     first.best_detection = max(first.best_detection, second.best_detection)
     first.all_detections += second.all_detections
+    first.searches += second.searches
 
 
 def bridge(track: NDArray[np.float32], max_gap: int, factor: float) -> None:
@@ -295,12 +335,13 @@ _SAME_HEAD = 0.1
 # A detector that shrinks a picture to a few hundred px misses people whose region is narrower than about 0.15 of the
 # picture's longer side. Where the largest person's is below this share, others may be smaller.
 _SMALL = 0.25
+# Poses of a track before it can be told from one on furniture.
+_KNOWN = 5
 # Sides of the square parts in which small people are looked for, in longer sides of the picture; smaller ones only
 # where larger ones show nobody.
 _TILES = (1 / 2, 1 / 4)
-# Enlarged furniture looks like people, faintly: of detections in parts only surer ones count. On 16 empty rendered
-# rooms the surest had 0.55; on 64 with a dancer of 45 to 150 px of 540, nearly all that showed the dancer 0.63 or more.
-_SURE_IN_TILE = 0.6
+# Enlarged furniture looks like people, faintly: of detections in parts only surer ones count.
+_SURE_IN_TILE = 0.5
 
 
 @dataclass
@@ -393,7 +434,12 @@ class Tracker:
             if o.track is None:
                 track = Track()
                 track.add(self.index, o.pose, o.region, o.detected)
+                o.track = track
                 self.tracks.append(track)
+        if self._last_detected == self.index:
+            for o in kept:
+                if o.track is not None:
+                    o.track.searches += 1
         self.index += 1
 
     def _without_doubles(self, observations: Sequence[Observation]) -> list[Observation]:
@@ -474,7 +520,7 @@ def poses_of_tracks(
     tracker: Tracker, estimator: Estimator, content_box: tuple[int, int, int, int]
 ) -> NDArray[np.float32]:
     """What a tracker that has seen the last picture knows of a clip: as `track_poses` returns it."""
-    poses = assemble(tracker.tracks, tracker.index, estimator.high_score, tracker.params)
+    poses = assemble(tracker.tracks, tracker.index, estimator.high_score, tracker.params, person_weights(estimator))
     poses[..., :2] += np.where(poses[..., 2:] > 0, np.array(content_box[:2], np.float32), 0)
     return poses
 
@@ -518,10 +564,12 @@ def _follow(tracker: Tracker, estimator: Estimator, frame: Picture, recent: dequ
     if tracker.wants_detection(len(seen)):
         tracker.note_detection()
         seen += _look_at_new(tracker, estimator, frame, estimator.detect([frame])[0], seen)
-        if tracker.wants_tiles([o for o in seen if o.score >= tracker.params.min_score], max(frame.shape[:2])):
+        people = [o for o in seen if o.score >= tracker.params.min_score and _may_be_person(o, estimator)]
+        if tracker.wants_tiles(people, max(frame.shape[:2])):
             for share in _TILES:
-                seen += _look_at_new(tracker, estimator, frame, detect_in_tiles(estimator, frame, share), seen)
-                if any(o.score >= tracker.params.min_score for o in seen):
+                new = _look_at_new(tracker, estimator, frame, detect_in_tiles(estimator, frame, share), seen)
+                seen += new
+                if people or any(o.score >= tracker.params.min_score for o in new):
                     break
     tracker.step(seen)
     followed = tracker.followed()
@@ -529,6 +577,19 @@ def _follow(tracker: Tracker, estimator: Estimator, frame: Picture, recent: dequ
         if len(track.poses) == SHORTEST_PIECE:
             _look_back(tracker, estimator, track, recent)
     recent.append(_Past(tracker.index - 1, frame, [track.region for track in followed]))
+
+
+def _may_be_person(seen: Observation, estimator: Estimator) -> bool:
+    """Whether what is known so far speaks for a person and not for furniture."""
+    track = seen.track
+    if track is None or len(track.poses) < _KNOWN:
+        return max(seen.detected, track.best_detection if track else 0.0) >= estimator.high_score
+    return is_person(track, person_weights(estimator))
+
+
+def person_weights(estimator: Estimator) -> PersonWeights | None:
+    """An estimator's `person_weights`; None for one that has none."""
+    return getattr(estimator, "person_weights", None)
 
 
 def _look_at_new(
