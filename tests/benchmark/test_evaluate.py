@@ -88,7 +88,7 @@ def test_wrong_music_scores_less_where_pairing_is_looked_at(
     result = evaluate(dataset, wrong, OPTIONS, cache=cache)
     for name in ("beat_f_70ms", "beat_cmlt", "beat_f_70ms_2s", "beat_cmlt_2s", "beat_align_motion_aistpp"):
         assert result.metrics[name].value < 0.7 * right.metrics[name].value, name
-        assert result.metrics[name].low <= result.metrics[name].value <= result.metrics[name].high
+        assert (result.metrics[name].low, result.metrics[name].high) == (None, None)  # of so few songs
     assert result.metrics["tempo_error"].value > 10
     assert result.p_values["beat_align_motion_aistpp"] > 0.1
     # And the published scores hardly see it.
@@ -100,8 +100,8 @@ def test_wrong_music_scores_less_where_pairing_is_looked_at(
     assert found["beat_f_70ms"].value == pytest.approx(
         right.metrics["beat_f_70ms"].value - result.metrics["beat_f_70ms"].value
     )
-    assert found["beat_f_70ms"].low > 0
-    assert found["tempo_error"].high < 0
+    assert found["beat_f_70ms"].low is None
+    assert found["tempo_error"].value < 0
     assert found.keys() == SHOWN
 
 
@@ -202,7 +202,7 @@ def test_results_depend_on_the_seed_only(tmp_path: Path, dataset: Path, wrong: d
     again = evaluate(dataset, folder, EvaluateOptions(resamples=300, workers=2)).as_dict()
     assert json.dumps(one) == json.dumps(again)
     other = evaluate(dataset, folder, EvaluateOptions(resamples=300, seed=1)).as_dict()
-    assert other["metrics"]["beat_f_70ms"]["low"] != one["metrics"]["beat_f_70ms"]["low"]
+    assert other["p_values"] != one["p_values"]
     assert other["metrics"]["beat_f_70ms"]["value"] == one["metrics"]["beat_f_70ms"]["value"]
 
 
@@ -226,7 +226,7 @@ def test_systems_on_other_references_are_not_compared(dataset: Path, sounds: dic
     with pytest.raises(UserError, match="one reference only"):
         compare(one, two)
     assert one.metrics["beat_f_70ms"].low is None  # one song: no interval
-    assert any("one song" in note for note in one.notes)
+    assert any("no intervals: 1 song says too little" in note for note in one.notes)
 
 
 # ------------------------------------------------------------------------------------------- the training set

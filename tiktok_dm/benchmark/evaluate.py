@@ -49,7 +49,7 @@ class EvaluateOptions:
         partial: score what is there when files are missing or unusable; otherwise that is an error.
         workers: processes that measure files; the result does not depend on it.
         seed: of resampled songs, shuffled pairs and permutations.
-        resamples: of songs, for the intervals.
+        resamples: swaps of the tests that compare systems.
         detector: of beats, that another package adds (`plugins`), in the place of this project's tracker.
         embedder: whose rows the distribution metrics take; None leaves them out.
         weights: the embedder's, where it needs any.
@@ -106,7 +106,7 @@ def evaluate(
     """
     options = options or EvaluateOptions()
     if options.resamples < 100:
-        raise UserError(f"an interval needs at least 100 resamples, not {options.resamples}")
+        raise UserError(f"a comparison needs at least 100 resamples, not {options.resamples}")
     findings: list[Finding] = []
     if isinstance(generated, Path):
         files, findings = pairs.sound_files(generated)
@@ -379,15 +379,21 @@ class _Scoring:
             for item in self.items
         ]
 
-    def _interval(self, values: np.ndarray, rows: np.ndarray, statistic: intervals.Statistic = intervals.mean) -> Score:
+    def _interval(
+        self,
+        values: np.ndarray,
+        rows: np.ndarray,
+        statistic: intervals.Statistic = intervals.mean,
+        bounds: tuple[float, float] = (-math.inf, math.inf),
+    ) -> Score:
         songs = [song for song, use in zip(self.songs, rows, strict=True) if use]
-        return intervals.interval(
-            values[rows], songs, statistic, resamples=self.options.resamples, seed=self.options.seed
-        )
+        return intervals.interval(values[rows], songs, statistic, bounds=bounds)
 
     def _scores(self, per_clip: pd.DataFrame, rows: np.ndarray) -> dict[str, Score]:
         return {
-            name: self._interval(per_clip[list(metric.columns)].to_numpy(np.float64), rows, metric.statistic)
+            name: self._interval(
+                per_clip[list(metric.columns)].to_numpy(np.float64), rows, metric.statistic, metric.bounds
+            )
             for name, metric in METRICS.items()
             if set(metric.columns) <= set(per_clip.columns)
         }
@@ -431,8 +437,12 @@ class _Scoring:
                 f"{count} references have no onset by D2M-GAN's detector: coverage and hit would divide by zero "
                 "there and leave these clips out"
             )
-        if self.reference.has_songs and len(set(self.songs)) < 2:
-            self.notes.append("all clips are of one song: there is nothing to resample, so there are no intervals")
+        songs = len(set(self.songs))
+        if songs < intervals.FEWEST_SONGS:
+            self.notes.append(
+                f"no intervals: {songs} {'song says' if songs == 1 else 'songs say'} too little of how much songs "
+                f"differ, and {intervals.FEWEST_SONGS} are needed"
+            )
         if not any(item.beats_s is not None for item in self.items):
             self.notes.append("the reference's beats were tracked, not annotated")
         self.notes.append(

@@ -207,25 +207,22 @@ PER_CLIP = ("beat_f_70ms", "beat_align_motion_aistpp")
 _SEED_PLACES = 6
 
 
-def over_seeds(
-    found: Mapping[int, Evaluation], *, resamples: int = intervals.RESAMPLES, seed: int = 0
-) -> dict[str, Any]:
+def over_seeds(found: Mapping[int, Evaluation]) -> dict[str, Any]:
     """The scores of a system that was run with several seeds, as plain JSON types.
 
-    A metric is its mean over seeds. Its interval resamples songs, the same for every seed, and takes the mean of the
-    seeds' statistics in each draw: the seeds are given, not resampled. The interval of a distribution metric is the
-    mean of the seeds' limits, which is never too narrow. `seed_sd` is the sample standard deviation over seeds.
+    A metric is its mean over seeds. Its interval is over songs: the seeds are given, not drawn. The interval of a
+    distribution metric is the mean of the seeds' limits, which is never too narrow. `seed_sd` is the sample standard
+    deviation over seeds.
 
     Args:
         found: by seed, all on one reference.
-        resamples, seed: of songs.
     """
     runs = [found[key] for key in sorted(found)]
     metrics = {}
     for name in runs[0].metrics:
         scores = [run.metrics[name] for run in runs]
         if name in METRICS:
-            score = _over_songs(runs, METRICS[name].columns, METRICS[name].statistic, resamples, seed)
+            score = _over_songs(runs, METRICS[name].columns, METRICS[name].statistic, METRICS[name].bounds)
         else:
             score = _mean_score(scores)
         values = [one.value for one in scores if one.value is not None]
@@ -236,10 +233,7 @@ def over_seeds(
             "seed_sd": rounded(spread, _SEED_PLACES),
             "undefined": undefined,
         }
-    beside = {
-        name: score_as_dict(_over_songs(runs, (name,), intervals.mean, resamples, seed), _SEED_PLACES)
-        for name in runs[0].beside
-    }
+    beside = {name: score_as_dict(_over_songs(runs, (name,)), _SEED_PLACES) for name in runs[0].beside}
     clips: dict[str, dict[str, float | None]] = {}
     for place, key in enumerate(runs[0].per_clip["id"]):
         columns = [name for name in PER_CLIP if name in runs[0].per_clip]
@@ -262,7 +256,10 @@ def over_seeds(
 
 
 def _over_songs(
-    runs: Sequence[Evaluation], columns: Sequence[str], statistic: intervals.Statistic, resamples: int, seed: int
+    runs: Sequence[Evaluation],
+    columns: Sequence[str],
+    statistic: intervals.Statistic = intervals.mean,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Score:
     width = len(columns)
 
@@ -271,7 +268,7 @@ def _over_songs(
         return np.mean(parts, axis=0)
 
     values = np.hstack([run.per_clip[list(columns)].to_numpy(np.float64) for run in runs])
-    return intervals.interval(values, runs[0].clusters, mean_over_seeds, resamples=resamples, seed=seed)
+    return intervals.interval(values, runs[0].clusters, mean_over_seeds, bounds=bounds)
 
 
 def _mean_score(scores: Sequence[Score]) -> Score:

@@ -104,7 +104,7 @@ def read_reference(
         {name: Item(name, path) for name, path in files.items()},
         f"{len(files)} sound files in {source.name}",
         notes=(
-            "the reference is a folder of sound files: without a dataset there are no songs (intervals resample single "
+            "the reference is a folder of sound files: without a dataset there are no songs (intervals are over single "
             "clips), no poses (no beat alignment) and no breakdowns",
         ),
     )

@@ -79,7 +79,7 @@ def evaluate(
     genres: Annotated[
         Path | None, typer.Option(help="csv with song_id and genre of training songs: genre agreement.", metavar="FILE")
     ] = None,
-    resamples: Annotated[int, typer.Option(help="Resamples of songs for the intervals.", min=100)] = 2000,
+    resamples: Annotated[int, typer.Option(help="Swaps of the tests that compare systems.", min=100)] = 2000,
     seed: Annotated[int, typer.Option(help="Of resampled songs and shuffled pairs.", min=0)] = 0,
     workers: Workers = None,
     per_clip: Annotated[Path | None, typer.Option(help="Write each clip's scores to this csv file.")] = None,

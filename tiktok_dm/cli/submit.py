@@ -144,7 +144,7 @@ def build(
         str, typer.Option(help="Of the distribution metrics: log-mel, vggish, panns, clap.")
     ] = "log-mel",
     weights: Annotated[Path | None, typer.Option(help="The embedder's weights, where it needs any.")] = None,
-    resamples: Annotated[int, typer.Option(help="Resamples of songs for the intervals.", min=100)] = 2000,
+    resamples: Annotated[int, typer.Option(help="Swaps of the tests that compare systems.", min=100)] = 2000,
     seed: Annotated[int, typer.Option(help="Of intervals and baselines.", min=0)] = 0,
     workers: Workers = None,
     work: Annotated[Path | None, typer.Option(help="Where scores are kept between runs; OUT.work by default.")] = None,

@@ -33,7 +33,8 @@ SHORTEST_PIECE = 3
 _SMOOTHING = np.array([-3, 12, 17, 12, -3], np.float32) / 35
 _NOWHERE = Region(0, 0, 1, 1)
 # Of dancers in real clips the least sure has 0.95 of the surest one's mean confidence, and is 0.23 as wide as high.
-_GHOST_SURE = 0.92
+_GHOST_SURE = 0.65
+_LIKE_OTHERS = 0.92
 _GHOST_WIDTH = 0.12
 _GHOST_INSIDE = 0.6  # share of a second skeleton's rectangle that lies inside the first one's
 # How far people get, in units of `pose_scale` a picture, and how much their size changes while nobody sees them.
@@ -242,6 +243,7 @@ def _without_ghosts(pieces: list[Track], weights: PersonWeights | None) -> list[
 
     sure = {id(piece): confidence(piece) for piece in pieces}
     people = {id(piece) for piece in pieces if is_person(piece, weights)}
+    least = _LIKE_OTHERS if weights else _GHOST_SURE
     surest = max((sure[key] for key in people), default=math.inf)
     kept = []
     for piece in pieces:
@@ -251,8 +253,11 @@ def _without_ghosts(pieces: list[Track], weights: PersonWeights | None) -> list[
             for other in pieces
             if other is not piece
         )
-        known = weights is not None and id(piece) in people
-        if (known or sure[id(piece)] >= _GHOST_SURE * surest) and width >= _GHOST_WIDTH * height and not doubled:
+        if (
+            (sure[id(piece)] >= least * surest or (weights and id(piece) in people))
+            and width >= _GHOST_WIDTH * height
+            and not doubled
+        ):
             kept.append(piece)
     return kept
 

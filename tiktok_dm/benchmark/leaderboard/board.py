@@ -299,7 +299,7 @@ class _Scorer:
             seed: evaluate(self.benchmark.reference, dict(files[seed]), options, cache=self.measured)
             for seed in sorted(files)
         }
-        return over_seeds(found, resamples=self.options.resamples, seed=self.options.seed)
+        return over_seeds(found)
 
 
 def _tools() -> dict[str, str]:

@@ -6,6 +6,7 @@ versions are not comparable.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from tiktok_dm.benchmark.metrics import intervals
 from tiktok_dm.errors import UserError
 from tiktok_dm.plugins import added, load
 
-METRICS_VERSION = "1.0"
+METRICS_VERSION = "2.0"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Metric:
         unit: `` for shares and ratios.
         meaning: formula and convention in words.
         source: where the definition comes from.
+        bounds: least and most that it can be.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Metric:
     unit: str
     meaning: str
     source: str
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,12 @@ _DANCE = "dance and music"
 _GENRE = "genre"
 _MEMORY = "memorisation"
 _MIR = "mir_eval.beat, nothing trimmed"
+_UNBOUNDED = ("beat_coverage_d2m", "training_distance")
 
 
 def _mean(name: str, group: str, better: str, unit: str, meaning: str, source: str) -> Metric:
-    return Metric(name, group, (name,), intervals.mean, better, unit, meaning, source)
+    most = math.inf if unit or name in _UNBOUNDED else 1.0
+    return Metric(name, group, (name,), intervals.mean, better, unit, meaning, source, (0.0, most))
 
 
 def _tracked(suffix: str, where: str) -> tuple[Metric, ...]:
@@ -147,6 +152,7 @@ METRICS: dict[str, Metric] = {
             "",
             "2 P R / (P + R) of the means of precision and recall",
             "LORIS and later",
+            (0.0, 1.0),
         ),
         *_tracked("", "over the whole dance"),
         *_tracked("_2s", "over each two seconds alone, mean over a clip's"),
