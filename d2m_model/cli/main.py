@@ -27,11 +27,13 @@ def train(
     chosen = read_training_config(config, settings or ())
     shown = TrainingProgress(chosen.steps)
     try:
-        run = run_training(chosen, shown)
+        run = run_training(chosen, shown, lambda sentence: typer.echo(sentence, err=True))
     finally:
         shown.close()
     if shown.seen:
-        typer.echo(f"{run}: {chosen.steps} steps; sample with `d2m sample {run / 'best'} VIDEO --out FOLDER`")
+        # Without a validation there is no best.
+        made = next(run / name for name in ("best", "last") if (run / name).is_dir())
+        typer.echo(f"{run}: {chosen.steps} steps; sample with `d2m sample {made} VIDEO --out FOLDER`")
 
 
 def plot(

@@ -14,13 +14,17 @@ from d2m_model.configs import find, read_yaml
 from d2m_model.training.losses import WEIGHTS, check_weights
 from tiktok_dm.errors import UserError
 
-PRECISIONS = ("32-true", "bf16-mixed")
+PRECISIONS = ("32-true", "tf32", "bf16-mixed")
 SCHEDULES = ("constant", "cosine")
 LOGGERS = ("tensorboard", "wandb", "none")
 
-# What may differ between a run and its continuation: nothing that a training step's numbers depend on.
+# How a step is shared out: its gradients are the same up to rounding, whatever these are.
+SHARING = ("devices", "nodes", "threads", "accumulate")
+
+# What may differ between a run and its continuation: nothing that a training step's numbers depend on but by rounding.
 MAY_CHANGE = frozenset(
     {
+        *SHARING,
         *("log_every", "validate_every", "save_every", "samples", "workers", "logger", "accelerator", "cache", "out"),
         *("dataset", "codec"),  # held to their fingerprints instead: a folder may move
     }
@@ -35,6 +39,8 @@ class TrainingConfig:
         dataset: folder (or hub id) of a built dataset with the `segments` configuration.
         codec: codec folder, or JukeBox's `vqvae.pth.tar`.
         out: the run's folder.
+        init: a model folder (of a run, or of `d2m convert`) or a hub id, whose weights training starts from; fresh ones
+            if empty. The discriminator starts anew.
         cache: folder for cached latents and codes; the user's cache folder if empty.
         model: sizes, preset and level.
         losses: loss name to weight; a name that is left out weighs nothing.
@@ -42,6 +48,8 @@ class TrainingConfig:
         gains: factors on the audio after that. One of them is drawn per segment and pass over the data, and the cache
             holds the latents of each; `[1.0]` means no random gain.
         batch: segments per step, over all devices together.
+        accumulate: parts that each device's share of the batch goes through the networks in, one after the other: less
+            memory, the same gradients up to rounding, and one more pass through the generator.
         decoded_frames: latent frames, at a place drawn for each step, that are decoded for the waveform and mel terms,
             which cuts their cost; 0 decodes all.
         steps: updates of the generator.
@@ -51,10 +59,13 @@ class TrainingConfig:
         warmup: steps over which the learning rates rise linearly.
         adversarial_from: first step (from 0) in which the discriminator takes part.
         ema: decay of the generator's moving average, which is what is validated, sampled and published; 0 for none.
-        precision: `32-true` or `bf16-mixed`.
+        precision: `32-true`; `tf32`, which lets an NVIDIA GPU round the factors of its products to 11 bits; or
+            `bf16-mixed`.
         accelerator, devices, nodes: where to run, as Lightning Fabric takes them; several devices train one batch
             together (DDP).
-        compile: whether the networks go through `torch.compile`.
+        compile: whether the networks go through `torch.compile`; it pays on a GPU only.
+        cuda_graphs: whether the compiled networks are replayed as CUDA graphs, which pays where a GPU computes a step
+            faster than the processor can launch its kernels (small batches); needs `compile` and a GPU.
         fused: whether Adam's update is one fused kernel.
         threads: of PyTorch on a CPU; 0 leaves its own choice.
         workers: processes that read batches; 0 reads in the main one.
@@ -71,12 +82,14 @@ class TrainingConfig:
     dataset: str = ""
     codec: str = ""
     out: str = ""
+    init: str = ""
     cache: str = ""
     model: ModelConfig = field(default_factory=ModelConfig)
     losses: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
     peak: float = 0.0
     gains: list[float] = field(default_factory=lambda: [1.0])
     batch: int = 16
+    accumulate: int = 1
     decoded_frames: int = 0
     steps: int = 100_000
     learning_rate: float = 1e-4
@@ -93,6 +106,7 @@ class TrainingConfig:
     devices: int = 1
     nodes: int = 1
     compile: bool = False
+    cuda_graphs: bool = False
     fused: bool = False
     threads: int = 0
     workers: int = 0
@@ -108,7 +122,7 @@ class TrainingConfig:
         for name in ("dataset", "codec", "out"):
             if not getattr(self, name):
                 raise UserError(f"The training has no {name}: write it into the configuration or add {name}=PATH.")
-        for name in ("batch", "steps", "devices", "nodes", "log_every", "validate_every", "save_every"):
+        for name in ("batch", "accumulate", "steps", "devices", "nodes", "log_every", "validate_every", "save_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"The training's {name} is {getattr(self, name)}; give 1 or more.")
         counts = ("decoded_frames", "warmup", "adversarial_from", "threads", "workers", "validation_songs", "samples")
@@ -135,8 +149,12 @@ class TrainingConfig:
             raise UserError(
                 f"decoded_frames is {self.decoded_frames}, and the model's latent has {self.model.latent_frames}."
             )
-        if self.batch % (self.devices * self.nodes):
-            raise UserError(f"A batch of {self.batch} cannot be shared equally by {self.devices * self.nodes} devices.")
+        devices = self.devices * self.nodes
+        if self.batch % (devices * self.accumulate):
+            parts = f" in {self.accumulate} parts each" if self.accumulate > 1 else ""
+            raise UserError(f"A batch of {self.batch} cannot be shared equally by {devices} devices{parts}.")
+        if self.cuda_graphs and not self.compile:
+            raise UserError("cuda_graphs needs compiled networks: add compile=true, or set cuda_graphs=false.")
 
 
 def read_training_config(config: str | Path, overrides: Iterable[str] = ()) -> TrainingConfig:
@@ -214,14 +232,28 @@ def plain_config(config: TrainingConfig) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def difference(old: Mapping[str, Any], new: TrainingConfig) -> str | None:
-    """The first setting in which a run's configuration and its continuation differ and may not; None if none."""
-    mine = plain_config(new)
-    may = MAY_CHANGE | ({"steps"} if new.schedule == "constant" else set())
-    for key, value in mine.items():
-        if key not in may and old.get(key) != value:
-            return f"{key} is {value!r}, was {old.get(key)!r}"
+def difference(old: Mapping[str, Any], new: TrainingConfig, finished: bool = False) -> str | None:
+    """The first setting in which a run's configuration and its continuation differ and may not; None if none.
+
+    Args:
+        old: as the run recorded it; a setting that it lacks, since it is younger, had its default.
+        new: of the continuation.
+        finished: whether the run has made all its steps; more of them may then follow under any schedule, whose rates
+            from there on are those of a run of the new length.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainingConfig)}
+    may = MAY_CHANGE | ({"steps"} if finished or new.schedule == "constant" else set())
+    for key, value in plain_config(new).items():
+        before = old.get(key, defaults[key])
+        if key not in may and before != value:
+            return f"{key} is {value!r}, was {before!r}"
     return None
+
+
+def shared_otherwise(old: Mapping[str, Any], new: TrainingConfig) -> str:
+    """Which settings of `SHARING` a continuation changes, in words; empty where none."""
+    mine, before = plain_config(new), {"accumulate": 1, **old}
+    return ", ".join(f"{key} is {mine[key]}, was {before[key]}" for key in SHARING if mine[key] != before.get(key))
 
 
 def rate(step: int, steps: int, schedule: str, warmup: int) -> float:

@@ -96,6 +96,15 @@ def weighted_total(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -
     return torch.stack([weight * losses[name] for name, weight in weights.items() if weight]).sum()
 
 
+def validation_weights(weights: Mapping[str, float]) -> dict[str, float]:
+    """Weights of the terms in a validation's total: of the reconstruction, which is all that is computed there.
+
+    A run of adversarial terms alone still needs an order of its checkpoints: there every term weighs 1.
+    """
+    mine = {name: weight for name in ReconstructionLosses.NAMES if (weight := weights.get(name, 0.0))}
+    return mine or dict.fromkeys(ReconstructionLosses.NAMES, 1.0)
+
+
 class Target(NamedTuple):
     """Ground truth of a batch of segments, computed once.
 
@@ -263,11 +272,18 @@ class AdversarialLoss(nn.Module):
         loss = hinge_discriminator(scores(fake_maps), scores(real_maps))
         return DiscriminatorLoss(loss, fake_maps, [[layer.detach() for layer in layers] for layers in real_maps])
 
-    def step(self, loss: Tensor, backward: Callable[[Tensor], Any] = Tensor.backward) -> None:
-        """One update of the discriminator; `backward` is a launcher's own where it has one."""
-        self.optimiser.zero_grad(set_to_none=True)
+    def step(
+        self, loss: Tensor, backward: Callable[[Tensor], Any] = Tensor.backward, part: int = 0, parts: int = 1
+    ) -> None:
+        """One update of the discriminator; `backward` is a launcher's own where it has one.
+
+        Of a loss that comes in parts, gradients add up, and the last part's call updates.
+        """
+        if part == 0:
+            self.optimiser.zero_grad(set_to_none=True)
         backward(loss)
-        self.optimiser.step()
+        if part == parts - 1:
+            self.optimiser.step()
 
     def forward(self, fake: Tensor, real_maps: Maps) -> dict[str, Tensor]:
         """`hinge` and `feature_matching` of predicted latents, with gradient to them and none to the discriminator."""

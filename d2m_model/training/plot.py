@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from d2m_model.training.losses import WEIGHTS
+from d2m_model.training.losses import WEIGHTS, validation_weights
 from d2m_model.training.run_folder import LOSSES_FILE, TRAINING_FILE, read_losses, read_training
 from tiktok_dm.errors import UserError
 
@@ -19,7 +19,7 @@ _TITLES = {
     "commitment": "code-book commitment L1",
     "waveform": "waveform L1",
     "mel": "log-mel L1",
-    "total": "weighted total",
+    "total": "weighted total of the L1 terms",
 }
 
 
@@ -27,7 +27,8 @@ def plot(run: Path, out: Path) -> Path:
     """Draw a run's losses.
 
     One panel a loss: training thin with a running mean on top, validation as points, and the level of the true audio
-    through the codec, which is what a perfect prediction of the latent gets, as a dashed line.
+    through the codec, which is what a perfect prediction of the latent gets, as a dashed line. The total of each is
+    that of the same terms, the ones that validation has: no adversarial ones.
 
     Args:
         run: a folder of `d2m train`.
@@ -39,12 +40,20 @@ def plot(run: Path, out: Path) -> Path:
     from matplotlib.figure import Figure
 
     rows = read_losses(run / LOSSES_FILE)
-    names = [name for name in ("discriminator", *WEIGHTS, "total") if any(name in row for row in rows)]
+    facts = read_training(run / "last") if (run / "last" / TRAINING_FILE).is_file() else {}
+    weights = validation_weights(facts.get("config", {}).get("losses", {}))
+    levels: dict[str, float] = dict(facts.get("codec_level", {}))
+    for values in (*rows, levels):
+        values.pop("total", None)
+        if weights.keys() <= values.keys():
+            values["total"] = sum(weight * values[name] for name, weight in weights.items())
+    names = [
+        name
+        for name in ("discriminator", *WEIGHTS, "total")
+        if any(name in row or f"validation/{name}" in row for row in rows)
+    ]
     if not names:
         raise UserError(f"{run} holds no losses yet; plot it after its first logged steps.")
-    levels: dict[str, float] = {}
-    if (run / "last" / TRAINING_FILE).is_file():
-        levels = read_training(run / "last").get("codec_level", {})
     columns = min(4, len(names))
     lines = -(-len(names) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.8 * lines), layout="constrained")
@@ -70,8 +79,9 @@ def plot(run: Path, out: Path) -> Path:
 
 def _panel(axis: Any, name: str, rows: list[dict[str, float]], level: float | None) -> None:
     steps, values = _series(rows, name)
-    axis.plot(steps, values, color="tab:blue", alpha=0.35, linewidth=0.8)
-    axis.plot(steps, running_mean(values), color="tab:blue", linewidth=1.6, label="training")
+    if len(values):
+        axis.plot(steps, values, color="tab:blue", alpha=0.35, linewidth=0.8)
+        axis.plot(steps, running_mean(values), color="tab:blue", linewidth=1.6, label="training")
     held_steps, held = _series(rows, f"validation/{name}")
     if len(held):
         axis.plot(held_steps, held, color="tab:orange", marker="o", markersize=3, linewidth=1, label="validation")

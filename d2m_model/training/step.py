@@ -4,16 +4,22 @@ Order, as in the authors' code: predict; discriminator on the detached predictio
 then the generator's losses with the updated discriminator, its update. What is saved against a plain loop, with the
 same numbers: ground truth comes encoded, only terms that have a weight are computed, and in the `released` preset the
 two audio terms, which carry no gradient, only on steps that are logged.
+
+A batch may go through in parts, whose gradients add up to the whole one's (every loss is a mean over segments of one
+size): the discriminator is updated once, after all parts, so that the generator's pass over each part comes later and
+predicts it again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from d2m_model.networks.discriminator import Maps
 from d2m_model.training.losses import (
     AUDIO_LOSSES,
     AdversarialLoss,
@@ -51,6 +57,13 @@ class Batch(NamedTuple):
         moved = {name: part.to(device, non_blocking=True) for name, part in self._asdict().items() if part is not None}
         return self._replace(**moved)
 
+    def split(self, parts: int) -> list[Batch]:
+        """The batch in that many parts of one size, which must divide it."""
+        size = len(self.latent) // parts
+        given = {name: values for name, values in self._asdict().items() if values is not None}
+        rows = [slice(k * size, (k + 1) * size) for k in range(parts)]
+        return [self._replace(**{name: values[part] for name, values in given.items()}) for part in rows]
+
     def inputs(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """What the model is called with."""
         return self.motion, self.visual, self.genre
@@ -67,6 +80,7 @@ class TrainingStep:
         weights: loss name to weight; a term without one is neither computed nor returned.
         backward: a launcher's own, where it has one.
         clip: greatest norm of the generator's gradient; 0 for no limit.
+        accumulate: parts in which a batch goes through the networks.
     """
 
     def __init__(
@@ -78,11 +92,12 @@ class TrainingStep:
         weights: Mapping[str, float],
         backward: Callable[[Tensor], Any] = Tensor.backward,
         clip: float = 0.0,
+        accumulate: int = 1,
     ) -> None:
         self.model, self.optimiser = model, optimiser
         self.adversarial, self.reconstruction = adversarial, reconstruction
         self.weights = {name: weight for name, weight in check_weights(weights).items() if weight}
-        self.backward, self.clip = backward, clip
+        self.backward, self.clip, self.accumulate = backward, clip, accumulate
         self.is_adversarial = "hinge" in self.weights or "feature_matching" in self.weights
         self.silent = () if reconstruction.audio_gradient else AUDIO_LOSSES
 
@@ -98,28 +113,38 @@ class TrainingStep:
             adversarial: whether the discriminator takes part in this step.
             part: latent frames that are decoded for the waveform and mel terms; all if None.
         """
-        target = self.target(batch)
-        fake = self.model(*batch.inputs())
+        parts = batch.split(self.accumulate)
+        targets = [self.target(each) for each in parts]
         losses: dict[str, Tensor] = {}
-        terms: dict[str, Tensor] = {}
-        adversarial = adversarial and self.is_adversarial
-        if adversarial:
-            judged = self.adversarial.discriminator_loss(fake, target.latent)
-            self.adversarial.step(judged.loss, self.backward)
-            losses["discriminator"] = judged.loss
-            terms |= self.adversarial(fake, judged.real)
-        terms |= self.reconstruction(fake, target, self.names(log), part=part)
-        terms = {name: loss for name, loss in terms.items() if name in self.weights}
-        total = weighted_total(terms, {name: self.weights[name] for name in terms})
+        fakes: list[Tensor] = []
+        reals: list[Maps] = []
+        if adversarial := adversarial and self.is_adversarial:
+            for k, (each, target) in enumerate(zip(parts, targets, strict=True)):
+                with nullcontext() if len(parts) == 1 else torch.no_grad():
+                    fakes.append(self.model(*each.inputs()))
+                judged = self.adversarial.discriminator_loss(fakes[-1], target.latent)
+                self.adversarial.step(judged.loss / len(parts), self.backward, k, len(parts))
+                # Views of maps over prediction and truth; of many parts only the truth's half is worth keeping.
+                reals.append(judged.real if len(parts) == 1 else [[m.clone() for m in maps] for maps in judged.real])
+                _add(losses, {"discriminator": judged.loss}, len(parts))
+        if len(parts) > 1:
+            fakes = []
+            torch.clear_autocast_cache()  # of weights that were lowered where no gradient was asked for
         self.optimiser.zero_grad(set_to_none=True)
-        self.backward(total)
-        losses |= terms
+        for k, (each, target) in enumerate(zip(parts, targets, strict=True)):
+            fake = fakes[k] if fakes else self.model(*each.inputs())
+            terms = self.adversarial(fake, reals[k]) if adversarial else {}
+            terms |= self.reconstruction(fake, target, self.names(log), part=part)
+            terms = {name: loss for name, loss in terms.items() if name in self.weights}
+            total = weighted_total(terms, {name: self.weights[name] for name in terms})
+            self.backward(total / len(parts))
+            _add(losses, {**terms, "total": total} if log else terms, len(parts))
         if log:
-            losses |= {"total": total, "gradient_norm": gradient_norm(self.model)}
+            losses["gradient_norm"] = gradient_norm(self.model).detach()
         if self.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimiser.step()
-        return {name: loss.detach() for name, loss in losses.items()}
+        return losses
 
     def names(self, log: bool) -> Iterable[str]:
         """Reconstruction terms that this step computes."""
@@ -130,6 +155,13 @@ class TrainingStep:
         rows = self.reconstruction.codec.dequantise(batch.codes.long()).to(batch.latent.dtype)
         audio = batch.audio if batch.audio is not None else batch.latent.new_zeros(len(batch.latent), 1, 0)
         return Target(audio, batch.latent, rows)
+
+
+def _add(sums: dict[str, Tensor], losses: Mapping[str, Tensor], parts: int) -> None:
+    """Add one part's share of the batch's losses."""
+    for name, loss in losses.items():
+        share = loss.detach() / parts
+        sums[name] = sums[name] + share if name in sums else share
 
 
 def gradient_norm(network: nn.Module) -> Tensor:

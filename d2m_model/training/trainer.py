@@ -22,14 +22,22 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from d2m_model.acceleration import accelerate
+from d2m_model.checkpoint import read_model
 from d2m_model.codec.files import fingerprint, open_codec
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.codec.spectral import LogMel
 from d2m_model.config import LEVELS
+from d2m_model.model_folder import find_checkpoint
 from d2m_model.networks.d2m_gan import D2MGAN
-from d2m_model.training.config import TrainingConfig, difference, plain_config, rate
+from d2m_model.training.config import TrainingConfig, difference, plain_config, rate, shared_otherwise
 from d2m_model.training.data import Segments, TrainingBatches, dataset_fingerprint, hold_out, load_segments, splits_of
-from d2m_model.training.losses import AUDIO_LOSSES, AdversarialLoss, ReconstructionLosses, weighted_total
+from d2m_model.training.losses import (
+    AUDIO_LOSSES,
+    AdversarialLoss,
+    ReconstructionLosses,
+    validation_weights,
+    weighted_total,
+)
 from d2m_model.training.run_folder import (
     LOSSES_FILE,
     Record,
@@ -42,6 +50,7 @@ from d2m_model.training.step import TrainingStep, gradient_norm
 from tiktok_dm.errors import UserError
 
 Progress = Callable[[int, Mapping[str, float]], None]
+Notify = Callable[[str], None]
 _VALIDATION_BATCH = 16
 
 
@@ -81,13 +90,14 @@ def load_data(config: TrainingConfig, codec: JukeboxVQVAE) -> Data:
     return Data(segments, segments, rows, held_rows)
 
 
-def train(config: TrainingConfig, progress: Progress | None = None) -> Path:
+def train(config: TrainingConfig, progress: Progress | None = None, notify: Notify | None = None) -> Path:
     """Train, or go on with what the run's folder holds, until `config.steps`.
 
     Args:
         config: the experiment.
         progress: called on the first process after every step with the number of steps done, and the losses where the
             step was logged.
+        notify: called on the first process with sentences that the user should read.
 
     Returns:
         The run's folder.
@@ -111,27 +121,108 @@ def train(config: TrainingConfig, progress: Progress | None = None) -> Path:
     if config.threads:
         torch.set_num_threads(config.threads)
     run = Path(config.out)
-    _check_run(run, config)
+    checkpoint = _check_run(run, config)
     several = config.devices * config.nodes > 1
     fabric = Fabric(
         accelerator=config.accelerator,
         devices=config.devices,
         num_nodes=config.nodes,
-        precision=config.precision,  # type: ignore[arg-type]
+        precision="bf16-mixed" if config.precision == "bf16-mixed" else "32-true",
         strategy="ddp" if several else "auto",
     )
     fabric.launch()
+    tell = notify if notify is not None and fabric.is_global_zero else _silent
+    _set_device(config, fabric.device.type, tell)
     codec = open_codec(config.codec, LEVELS[config.model.level].codec_level).to(fabric.device)
     with fabric.rank_zero_first():
         data = load_data(config, codec)
-    trainer = Trainer(config, fabric, codec, data)
-    trainer.restore(last_checkpoint(run))
-    trainer.fit(progress or (lambda done, losses: None))
+    start = _initial_model(config) if config.init and checkpoint is None else None
+    trainer = Trainer(config, fabric, codec, data, start)
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+        if other := shared_otherwise(read_training(checkpoint)["config"], config):
+            tell(
+                f"The run in {run} goes on with {other}: the gradients are the same but for rounding, so that its "
+                "losses differ in their last digits from those of a run that went on as it began."
+            )
+    if trainer.done >= config.steps:
+        tell(f"The run in {run} has made its {trainer.done} steps already; give it more with steps=NUMBER.")
+        return run
+    trainer.fit(progress or _silent)
     return run
 
 
-def _check_run(run: Path, config: TrainingConfig) -> None:
-    """Raise `UserError` if the folder belongs to something else than this run."""
+def _silent(*_: object) -> None:
+    pass
+
+
+def _set_device(config: TrainingConfig, device: str, notify: Notify) -> None:
+    """Let a GPU round products as the precision says; refuse or warn of what only pays on one.
+
+    Raises:
+        UserError: TF32 or CUDA graphs without a GPU.
+    """
+    on_gpu, tf32 = device == "cuda", config.precision == "tf32"
+    if tf32 and not on_gpu:
+        raise UserError(f"precision tf32 needs an NVIDIA GPU, and the training runs on {device}; set 32-true.")
+    if config.cuda_graphs and not on_gpu:
+        raise UserError(f"cuda_graphs needs an NVIDIA GPU, and the training runs on {device}; set cuda_graphs=false.")
+    if config.compile and not on_gpu:
+        notify("compile takes minutes on a processor, whose steps are slower afterwards: compile=false is faster here.")
+    # PyTorch's own choice lets convolutions round to TF32 where float32 is asked for.
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+
+
+def _initial_model(config: TrainingConfig) -> D2MGAN:
+    """The model that `init` names.
+
+    Raises:
+        UserError: no model there, or one of other sizes.
+    """
+    model = read_model(find_checkpoint(config.init))
+    for name, value in asdict(config.model).items():
+        if (theirs := getattr(model.config, name)) != value:
+            raise UserError(
+                f"The model in {config.init} has {name} {theirs!r}, and the training's has {value!r}; set "
+                f"model.{name}={theirs}, or start from another model."
+            )
+    return model.train()
+
+
+class MovingAverage(AveragedModel):
+    """An exponential moving average of a model, which begins as its copy.
+
+    PyTorch's own reads its counter from the device, which makes the processor wait for it three times a step; this one
+    keeps the counter on the host. The state dict is the same.
+
+    Args:
+        model: what is averaged.
+        decay: share of the average that stays in an update.
+        device: where the average lies.
+    """
+
+    def __init__(self, model: torch.nn.Module, decay: float, device: torch.device) -> None:
+        super().__init__(model)
+        self.update = get_ema_multi_avg_fn(decay)
+        self.module.to(device).requires_grad_(False)
+
+    @torch.no_grad()
+    def update_parameters(self, model: torch.nn.Module) -> None:
+        """average = decay * average + (1 - decay) * model; the first update copies, and buffers are always copied."""
+        mine, theirs = list(self.module.parameters()), [each.detach() for each in model.parameters()]
+        copies = list(zip(self.module.buffers(), model.buffers(), strict=True))
+        if self.n_averaged:
+            self.update(mine, theirs, self.n_averaged)
+        else:
+            copies += zip(mine, theirs, strict=True)
+        for own, other in copies:
+            own.copy_(other)
+        self.n_averaged += 1
+
+
+def _check_run(run: Path, config: TrainingConfig) -> Path | None:
+    """The checkpoint that the run goes on from, if there is one; `UserError` if the folder is not this run's."""
     if run.exists() and not run.is_dir():
         raise UserError(f"{run} is a file; the run needs a folder: set out.")
     checkpoint = last_checkpoint(run) if run.is_dir() else None
@@ -139,10 +230,11 @@ def _check_run(run: Path, config: TrainingConfig) -> None:
         left = sorted(path.name for path in run.iterdir()) if run.is_dir() else []
         if left and LOSSES_FILE not in left:
             raise UserError(f"{run} exists and is no run of `d2m train`; set another folder with out=PATH.")
-        return
+        return None
     before = read_training(checkpoint)
-    if other := difference(before["config"], config):
+    if other := difference(before["config"], config, before["step"] >= before["config"]["steps"]):
         raise UserError(f"{run} holds a run of another configuration ({other}); set another folder with out=PATH.")
+    return checkpoint
 
 
 class Trainer:
@@ -153,9 +245,12 @@ class Trainer:
         fabric: a launched Lightning Fabric.
         codec: frozen, on the device.
         data: what is trained and validated on.
+        start: the model that is trained on; a fresh one if None.
     """
 
-    def __init__(self, config: TrainingConfig, fabric: Any, codec: JukeboxVQVAE, data: Data) -> None:
+    def __init__(
+        self, config: TrainingConfig, fabric: Any, codec: JukeboxVQVAE, data: Data, start: D2MGAN | None = None
+    ) -> None:
         self.config, self.fabric, self.codec, self.data = config, fabric, codec, data
         self.run = Path(config.out)
         self.done = 0
@@ -163,8 +258,9 @@ class Trainer:
         self.validation: dict[str, float] = {}
         self.learning_rate = config.learning_rate
         torch.manual_seed(config.seed)
-        self.model = D2MGAN(config.model)
-        if data.train_segments.motion is not None:
+        self.model = start or D2MGAN(config.model)
+        # A model that was trained before goes on in the units that its weights were fitted to.
+        if start is None and data.train_segments.motion is not None:
             self.model.fit_motion(data.train_segments.motion[data.train])
         self.adversarial = AdversarialLoss(
             self.model.new_discriminator(),
@@ -179,22 +275,27 @@ class Trainer:
             fused=config.fused or None,
         )
         # The average starts as a copy of the model and is never wrapped: it is what is validated and written.
-        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
-        if self.average is not None:
-            self.average.to(fabric.device).requires_grad_(False)
+        self.average = MovingAverage(self.model, config.ema, fabric.device) if config.ema else None
         if fabric.device.type == "cpu" and not config.compile:
             accelerate(self.model)
             accelerate(self.adversarial.discriminator)
         if config.compile:
             for network in (self.model.motion_encoder, self.model.generator, self.adversarial.discriminator):
                 if network is not None:
-                    network.compile()
+                    network.compile(mode="reduce-overhead" if config.cuda_graphs else "default")
         wrapped, self.optimiser = fabric.setup(self.model, self.optimiser)
         self.adversarial.to(fabric.device)
         self.adversarial.launch(fabric.setup_module)
         reconstruction = ReconstructionLosses(codec, config.model.preset, LogMel().to(fabric.device))
         self.step = TrainingStep(
-            wrapped, self.optimiser, self.adversarial, reconstruction, config.losses, fabric.backward, config.clip
+            wrapped,
+            self.optimiser,
+            self.adversarial,
+            reconstruction,
+            config.losses,
+            fabric.backward,
+            config.clip,
+            config.accumulate,
         )
         self.reconstruction = reconstruction
         self.needs_audio = any(config.losses.get(name) for name in AUDIO_LOSSES)
@@ -257,6 +358,8 @@ class Trainer:
 
     def _one_step(self, batch: Any, log: bool) -> dict[str, Tensor]:
         self.learning_rate = self._set_rates()
+        if self.config.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # what the last step's graphs hold may be written over
         with self.fabric.autocast():
             losses = self.step(
                 batch,
@@ -340,9 +443,7 @@ class Trainer:
                 sums[name] = sums.get(name, 0.0) + float(value) * len(latent)
         model.train()
         means = {name: value / len(self.data.validation) for name, value in sums.items()}
-        weights = {name: self.config.losses.get(name, 0.0) for name in means}
-        # A run of adversarial terms alone still needs an order of its checkpoints.
-        weights = weights if any(weights.values()) else dict.fromkeys(means, 1.0)
+        weights = validation_weights(self.config.losses)
         total = weighted_total({name: torch.tensor(value) for name, value in means.items()}, weights)
         return {**means, "total": float(total)}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import multiprocessing
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,18 +20,22 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from segments_factory import write_segments
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from typer.testing import CliRunner
 
+from d2m_model.checkpoint import save_model
+from d2m_model.cli.main import app
 from d2m_model.codec.files import open_codec, write_codec
 from d2m_model.codec.interface import freeze
 from d2m_model.codec.jukebox import LICENCE, JukeboxConfig, JukeboxVQVAE
 from d2m_model.networks.d2m_gan import D2MGAN
 from d2m_model.training import trainer
 from d2m_model.training.config import TrainingConfig, rate, training_config
-from d2m_model.training.data import load_segments
+from d2m_model.training.data import TrainingBatches, load_segments
 from d2m_model.training.losses import ReconstructionLosses, make_target
 from d2m_model.training.plot import plot, running_mean
 from d2m_model.training.run_folder import LossTable, read_losses
-from d2m_model.training.trainer import decoded_part, train
+from d2m_model.training.trainer import decoded_part, load_data, train
 from tiktok_dm.errors import UserError
 
 LOSSES = {"hinge": 1.0, "feature_matching": 3.0, "latent": 5.0, "commitment": 8.0, "waveform": 4.0, "mel": 1.0}
@@ -243,6 +249,117 @@ def test_the_average_is_kept_as_its_formula_says(folder, tmp_path):
         torch.testing.assert_close(average[key], by_hand)
 
 
+def test_a_training_starts_from_any_model_folder(folder, whole, tmp_path):
+    """One step from `init`: its first loss is that of the weights that were given, and their spread of motion stays."""
+    start = tmp_path / "start"
+    model = D2MGAN.from_pretrained(whole / "last")
+    model.motion_spread.mul_(3)
+    save_model(model, start)
+    before = {path.name: path.read_bytes() for path in start.iterdir()}
+    run = train(config(folder, tmp_path / "run", init=str(start), steps=1, samples=0, gains=[1.0]))
+    chosen = config(folder, tmp_path / "run", gains=[1.0])
+    data = load_data(chosen, open_codec(folder / "codec", 2))
+    batch = TrainingBatches(data.train_segments, data.train, chosen.batch, chosen.seed, True)[0]
+    with torch.no_grad():
+        expected = float((model(*batch.inputs()) - batch.latent).abs().mean())
+    row = read_losses(run / "losses.csv")[0]
+    assert row["latent"] == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(load_file(run / "last/model.safetensors")["motion_spread"], model.motion_spread)
+    assert {path.name: path.read_bytes() for path in start.iterdir()} == before
+    # It goes on without the folder that it started from, and another start is another run.
+    shutil.rmtree(start)
+    train(config(folder, tmp_path / "run", init=str(start), steps=2, samples=0, gains=[1.0]))
+    with pytest.raises(UserError, match="init is '', was "):
+        train(config(folder, tmp_path / "run", steps=3, samples=0, gains=[1.0]))
+    wider = {**values(folder, tmp_path)["model"], "motion_embedding": 48}
+    with pytest.raises(UserError, match="has motion_embedding 32, and the training's has 48; set model"):
+        train(config(folder, tmp_path / "other", init=str(whole / "last"), model=wider))
+
+
+def test_a_converted_checkpoint_of_the_authors_is_tuned_further(folder, tmp_path):
+    model = {**values(folder, tmp_path)["model"], "preset": "released", "motion_units": "as_given"}
+    theirs = D2MGAN(config(folder, tmp_path, model=model).model)
+    theirs.motion_encoder.lin2.weight.data.mul_(7)
+    save_model(theirs, tmp_path / "converted")
+    chosen = config(folder, tmp_path / "run", model=model, init=str(tmp_path / "converted"), steps=1, samples=0)
+    run = train(dataclasses.replace(chosen, learning_rate=1e-9, ema=0.0))
+    after = load_file(run / "last/model.safetensors")
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(after[name], value, rtol=0, atol=1e-8)
+
+
+def test_a_finished_run_says_so_and_is_given_more_under_any_schedule(folder, tmp_path):
+    said: list[str] = []
+    short = {"schedule": "cosine", "samples": 0, "validate_every": 9, "save_every": 9}
+    train(config(folder, tmp_path / "run", steps=2, **short), notify=said.append)
+    assert said == []
+    train(config(folder, tmp_path / "run", steps=2, **short), notify=said.append)
+    assert said == [f"The run in {tmp_path / 'run'} has made its 2 steps already; give it more with steps=NUMBER."]
+
+    def stop_at_three(done: int, losses: dict) -> None:
+        if done == 3:
+            raise Stop
+
+    # Rates of the further steps are those of a run of the new length, also where they are taken up again.
+    with pytest.raises(Stop):
+        train(config(folder, tmp_path / "run", steps=4, **{**short, "save_every": 3}), stop_at_three)
+    run = train(config(folder, tmp_path / "run", steps=4, **short))
+    rates = [row["learning_rate"] for row in read_losses(run / "losses.csv") if "learning_rate" in row]
+    assert rates == [0.001 * rate(step, steps, "cosine", 0) for step, steps in ((0, 2), (1, 2), (2, 4), (3, 4))]
+
+
+def test_a_run_goes_on_with_other_threads_and_parts(folder, tmp_path):
+    """A machine with another number of cores goes on, and is told what that changes."""
+    said: list[str] = []
+    train(config(folder, tmp_path / "run", steps=1, samples=0), notify=said.append)
+    run = train(config(folder, tmp_path / "run", steps=2, samples=0, threads=0, accumulate=2), notify=said.append)
+    assert len(said) == 1
+    assert "goes on with threads is 0, was 1, accumulate is 2, was 1: the gradients are the same" in said[0]
+    straight = train(config(folder, tmp_path / "straight", steps=2, samples=0))
+    torch.set_num_threads(1)
+    rows = ([row for row in read_losses(each / "losses.csv") if "total" in row] for each in (run, straight))
+    mine, other = (steps[1] for steps in rows)
+    for name in ("discriminator", "latent", "commitment", "waveform", "mel"):
+        # Adam's first steps follow the gradient's sign where rounding decides it: 1e-3 of a step, and no more.
+        assert mine[name] == pytest.approx(other[name], rel=1e-3), name
+
+
+def test_without_held_out_songs_the_last_words_name_what_is_there(folder, tmp_path):
+    chosen = values(folder, tmp_path / "run", validation_songs=0, steps=1, samples=0)
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(chosen))
+    for words in (f"sample with `d2m sample {tmp_path / 'run' / 'last'} VIDEO", "has made its 1 steps already"):
+        done = CliRunner().invoke(app, ["train", str(tmp_path / "one.yaml")])
+        assert done.exit_code == 0, done.output
+        assert words in done.output
+    assert not (tmp_path / "run" / "best").exists()
+
+
+def test_what_pays_on_a_gpu_only_is_refused_or_warned_of(folder, tmp_path):
+    with pytest.raises(UserError, match="precision tf32 needs an NVIDIA GPU, and the training runs on cpu"):
+        train(config(folder, tmp_path / "run", precision="tf32"))
+    with pytest.raises(UserError, match="cuda_graphs needs an NVIDIA GPU, and the training runs on cpu"):
+        train(config(folder, tmp_path / "run", compile=True, cuda_graphs=True))
+    said: list[str] = []
+    trainer._set_device(config(folder, tmp_path / "run", compile=True), "cpu", said.append)
+    assert len(said) == 1
+    assert "compile takes minutes on a processor" in said[0]
+    for precision, rounded in (("tf32", True), ("32-true", False)):
+        trainer._set_device(config(folder, tmp_path / "run", precision=precision), "cuda", said.append)
+        assert torch.backends.cudnn.allow_tf32 is rounded
+        assert torch.backends.cuda.matmul.allow_tf32 is rounded
+
+
+def test_the_average_never_asks_the_device(small):
+    """On the meta device any value that the host reads is an error."""
+    model = D2MGAN(small).to("meta")
+    average = trainer.MovingAverage(model, 0.9, torch.device("meta"))
+    for _ in range(3):
+        average.update_parameters(model)
+    assert int(average.n_averaged) == 3
+    theirs = AveragedModel(D2MGAN(small), multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    assert average.state_dict().keys() == theirs.state_dict().keys()
+
+
 def test_the_released_preset_and_late_adversaries(folder, tmp_path):
     model = {**values(folder, tmp_path)["model"], "preset": "released", "motion_units": "as_given"}
     run = train(config(folder, tmp_path / "run", model=model, log_every=2, adversarial_from=3, steps=4, samples=0))
@@ -349,16 +466,58 @@ def test_the_plot_shows_every_loss_and_the_codecs_level(whole, tmp_path, monkeyp
     picture = plot(whole, tmp_path / "losses.png")
     assert picture.read_bytes()[:4] == b"\x89PNG"
     panels = {axis.get_title(): axis for axis in drawn[0].axes if axis.get_visible()}
-    assert list(panels) == ["discriminator (hinge)", "adversarial (hinge)", "feature matching", "latent L1",
-                            "code-book commitment L1", "waveform L1", "log-mel L1", "weighted total"]  # fmt: skip
+    assert list(panels) == [
+        "discriminator (hinge)",
+        "adversarial (hinge)",
+        "feature matching",
+        "latent L1",
+        "code-book commitment L1",
+        "waveform L1",
+        "log-mel L1",
+        "weighted total of the L1 terms",
+    ]
     level = json.loads((whole / "last" / "training.json").read_text())["codec_level"]["mel"]
     dashed = [line for line in panels["log-mel L1"].get_lines() if line.get_linestyle() == "--"]
     assert [line.get_ydata()[0] for line in dashed] == [level]
     training = panels["latent L1"].get_lines()[0]
     assert training.get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
+    # Both totals are of the same terms: the training's own holds the adversarial ones too.
+    rows = [row for row in read_losses(whole / "losses.csv") if "total" in row]
+    same = [sum(LOSSES[name] * row[name] for name in ReconstructionLosses.NAMES) for row in rows]
+    training, _, held, dashed = panels["weighted total of the L1 terms"].get_lines()
+    assert training.get_ydata().tolist() == pytest.approx(same)
+    assert not np.isclose(rows[-1]["total"], same[-1])
+    held_rows = [row for row in read_losses(whole / "losses.csv") if "validation/total" in row]
+    for row, drawn_total in zip(held_rows, held.get_ydata(), strict=True):
+        assert drawn_total == row["validation/total"]
+        by_hand = sum(LOSSES[name] * row[f"validation/{name}"] for name in ReconstructionLosses.NAMES)
+        assert drawn_total == pytest.approx(by_hand, rel=1e-5)
+    levels = json.loads((whole / "last" / "training.json").read_text())["codec_level"]
+    assert dashed.get_ydata()[0] == pytest.approx(sum(LOSSES[name] * level for name, level in levels.items()))
     with pytest.raises(UserError, match="missing or no table of losses"):
         plot(tmp_path, tmp_path / "x.png")
     assert running_mean(np.array([1.0, 2.0, 6.0, 3.0]), share=0.5).tolist() == [1.5, 3.0, pytest.approx(11 / 3), 4.5]
+
+
+def test_a_term_that_is_validated_only_keeps_its_panel(folder, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    run = train(config(folder, tmp_path / "run", losses={"latent": 2.0}, steps=3, samples=0))
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: drawn.append(self))
+    plot(run, tmp_path / "losses.png")
+    panels = {axis.get_title(): axis.get_lines() for axis in drawn[0].axes if axis.get_visible()}
+    assert list(panels) == [
+        "latent L1",
+        "code-book commitment L1",
+        "waveform L1",
+        "log-mel L1",
+        "weighted total of the L1 terms",
+    ]
+    held = next(row for row in read_losses(run / "losses.csv") if "validation/total" in row)
+    assert [line.get_label() for line in panels["log-mel L1"]] == ["validation", "true audio through the codec"]
+    assert panels["log-mel L1"][0].get_ydata().tolist() == [held["validation/mel"]]
+    assert panels["weighted total of the L1 terms"][2].get_ydata()[0] == pytest.approx(2 * held["validation/latent"])
 
 
 def test_the_loss_table_drops_what_came_after_the_checkpoint(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from d2m_model.config import preset_config
-from d2m_model.training.config import TrainingConfig, difference, plain_config, read_training_config
+from d2m_model.training.config import TrainingConfig, difference, plain_config, read_training_config, shared_otherwise
 from d2m_model.training.losses import WEIGHTS
 from tiktok_dm.errors import UserError
 
@@ -89,6 +89,8 @@ def test_settings_on_top_are_typed(file):
         ("gains=0.5", "'gains' .* must be a list"),
         ("model=3", "'model' in the configuration of .* must be a section"),
         ("devices=3", "batch of 16 cannot be shared equally by 3 devices"),
+        ("accumulate=3", "batch of 16 cannot be shared equally by 1 devices in 3 parts each"),
+        ("cuda_graphs=true", "cuda_graphs needs compiled networks: add compile=true"),
         ("dataset=", "must be of type str"),
         ("ema=1.0", "ema is 1.0; give a number from 0 to below 1"),
     ],
@@ -117,3 +119,13 @@ def test_what_may_change_between_a_run_and_its_continuation(file):
     cosine = read_training_config(file, ["schedule=cosine"])
     longer = read_training_config(file, ["schedule=cosine", "steps=9"])
     assert difference(plain_config(cosine), longer) == "steps is 9, was 100000"
+    # A run that has made all its steps may be given more, whatever the schedule; another machine shares a step
+    # otherwise; and what an older run knows nothing of had its default.
+    assert difference(plain_config(cosine), longer, finished=True) is None
+    elsewhere = read_training_config(file, ["devices=2", "threads=3", "accumulate=4"])
+    assert difference(old, elsewhere) is None
+    assert shared_otherwise(old, elsewhere) == "devices is 2, was 1, threads is 3, was 0, accumulate is 4, was 1"
+    older = {key: value for key, value in old.items() if key not in ("init", "accumulate", "cuda_graphs")}
+    assert difference(older, one) is None
+    assert shared_otherwise(older, one) == ""
+    assert difference(older, read_training_config(file, ["init=a"])) == "init is 'a', was ''"

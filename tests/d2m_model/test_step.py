@@ -132,6 +132,39 @@ def test_two_steps_are_two_steps_of_the_plain_loop(model: D2MGAN, batch: Batch, 
     assert still < biases, still - biases
 
 
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(
+    model: D2MGAN, batch: Batch, small_codec: JukeboxVQVAE, parts: int
+):
+    """In float64, where a sum in another order differs by its terms' rounding: 1e-16 times their number."""
+    four = Batch(*(None if t is None else torch.cat((t, t.flip(-1))) for t in batch))
+    whole, shared = (new_step(model, small_codec, WEIGHTS) for _ in range(2))
+    shared.accumulate = parts
+    losses, same = whole(four), shared(four)
+    assert losses.keys() == same.keys() == ALL_LOSSES
+    for name, value in losses.items():
+        assert float(same[name]) == pytest.approx(float(value), rel=1e-10, abs=1e-12), name
+    for one, other in (
+        (whole.model, shared.model),
+        (whole.adversarial.discriminator, shared.adversarial.discriminator),
+    ):
+        for (name, p), q in zip(one.named_parameters(), other.parameters(), strict=True):
+            # A bias without influence has a gradient that is rounding alone.
+            scale = max(float(p.grad.abs().max()), 1e-3)
+            assert float((p.grad - q.grad).abs().max()) <= 1e-9 * scale, name
+
+
+def test_parts_in_lower_precision_still_reach_every_weight(model: D2MGAN, batch: Batch, small_codec: JukeboxVQVAE):
+    """Autocast keeps lowered weights, and those of the pass without gradient must not be used in the one with it."""
+    step = new_step(model.float(), small_codec.float(), WEIGHTS)
+    step.adversarial.float()
+    step.reconstruction.mel.float()
+    step.accumulate = 2
+    with torch.autocast("cpu", torch.bfloat16):
+        step(Batch(*(t.float() if t is not None and t.is_floating_point() else t for t in batch)))
+    assert all(p.grad is not None and bool((p.grad != 0).any()) for p in step.model.parameters())
+
+
 def test_steps_that_are_not_logged_give_the_same_parameters(model: D2MGAN, batch: Batch, small_codec: JukeboxVQVAE):
     read, unread = (new_step(model, small_codec, WEIGHTS) for _ in range(2))
     for _ in range(2):
