@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import mir_eval
 import numpy as np
 import pytest
 import soundfile
@@ -21,11 +23,15 @@ from tiktok_dm.benchmark.baseline_folders import make_baselines
 from tiktok_dm.benchmark.baselines import DIM, LAGS_S, motion_descriptor, nearest_by_motion
 from tiktok_dm.benchmark.codec_round_trip import AAC, CodecRoundTrip, open_codec
 from tiktok_dm.benchmark.metronome import click_track
+from tiktok_dm.benchmark.motion_pulse import DancePulse, clicks_at, dance_pulse, drum_beat
 from tiktok_dm.benchmark.reference import Item
 from tiktok_dm.cli import evaluate as evaluate_cli
 from tiktok_dm.dataset.export import export
 from tiktok_dm.errors import UserError
 from tiktok_dm.media import encode_audio
+from tiktok_dm.synthetic import performance
+from tiktok_dm.synthetic.accuracy import as_estimated
+from tiktok_dm.synthetic.plan import DemoParams, make_plan
 
 RATE = 22_050
 
@@ -64,7 +70,7 @@ def test_all_of_them_in_the_order_of_tables() -> None:
     found = by_name(items_of([0, 1]), items_of([2]), codec=AAC(32))
     assert list(found) == list(b.TITLES)
     assert list(by_name(items_of([0, 1]), [])) == [
-        name for name in b.TITLES if name not in ("ground_truth_codec", "nearest_motion")
+        name for name in b.TITLES if name not in ("ground_truth_codec", "nearest_motion", "retrieval_aligned")
     ]
 
 
@@ -316,6 +322,88 @@ def test_a_codec_that_gives_less_is_filled_up() -> None:
     sound = found["ground_truth_codec"].make(one)
     assert sound == pytest.approx(np.concatenate([0.5 * one.sound()[:-5], np.zeros(5)]))
     assert found["ground_truth_codec"].parameters == {"codec": "halved", "licence": "non-commercial"}
+
+
+# ------------------------------------------------------------------------------------------- that watch the dance
+
+
+def demo_dances(seed: int, clips: int = 12) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    """Lead dancers' true poses (frames, 25, 3) as an estimator sees them, beats that they dance to, seconds."""
+    params = DemoParams(clips=clips, songs=clips // 2, compilations=2, seed=seed)
+    rng, found = np.random.default_rng(seed), []
+    for clip in (clip for compilation in make_plan(params) for clip in compilation.clips):
+        seconds = clip.frames / params.fps
+        joints = performance.joints_px(params, clip, np.arange(int(30 * seconds)) / 30)[:, :1]
+        poses = as_estimated(np.concatenate([joints, np.ones((*joints.shape[:3], 1))], axis=-1), rng)
+        beats = np.asarray(performance.beats_of(params, clip))
+        found.append((poses[:, 0], beats[(beats >= 0) & (beats < seconds)], seconds))
+    return found
+
+
+def test_the_pulse_of_drawn_dances_is_that_of_their_music() -> None:
+    """On dances of seeds that no constant was chosen on, which move at half and double time too."""
+    scores, ratios = [], []
+    for poses, beats, seconds in (dance for seed in (10, 11, 12) for dance in demo_dances(seed)):
+        pulse = dance_pulse(poses)
+        assert pulse is not None
+        scores.append(mir_eval.beat.f_measure(beats, pulse.beats_s(seconds)))
+        octaves = np.log2(pulse.bpm * np.median(np.diff(beats)) / 60)
+        ratios.append(abs(octaves - round(octaves)))
+    assert np.mean(scores) > 0.75
+    assert np.mean(np.array(ratios) < np.log2(1.04)) > 0.85
+
+
+def test_a_pulse_is_known_whatever_its_phase() -> None:
+    """A body that stops at 0.1 s, 0.6 s and so on: 120 a minute."""
+    time = np.arange(300) / 30
+    pose = np.ones((300, 25, 3))
+    pose[:, :, 0] = np.cumsum(np.abs(np.sin(2 * np.pi * (time - 0.1 - 1 / 60))))[:, None] * 10
+    pulse = dance_pulse(pose)
+    assert pulse is not None
+    assert pulse.bpm == pytest.approx(120, rel=0.01)
+    assert pulse.first_s % 0.5 == pytest.approx(0.1, abs=0.02)
+    assert pulse.beats_s(1.6) == pytest.approx(pulse.first_s + 60 / pulse.bpm * np.arange(len(pulse.beats_s(1.6))))
+    assert dance_pulse(np.ones((300, 25, 3))) is None
+    assert dance_pulse(pose * [1, 1, 0]) is None
+    assert dance_pulse(pose[:2]) is None
+
+
+def test_drums_and_clicks_lie_on_the_pulse() -> None:
+    pulse = DancePulse(120.0, 0.25)
+    drums = drum_beat(pulse, 2 * RATE)
+    assert np.abs(drums).max() == pytest.approx(0.9)
+    low = np.array([np.abs(drums[round(t * RATE) : round((t + 0.05) * RATE)]).max() for t in (0.25, 0.75, 1.25, 1.75)])
+    assert (low > 0.5).all()
+    assert not drums[: round(0.25 * RATE)].any()
+    hats = np.array([np.abs(drums[round(t * RATE) : round((t + 0.01) * RATE)]).max() for t in (0.5, 1.0, 1.5)])
+    assert (hats > 0.05).all()
+    assert (hats < 0.5).all()
+    clicks = clicks_at(np.array([0.1, 1.999]), 2 * RATE)
+    assert np.flatnonzero(np.abs(clicks) > 0.01)[0] / RATE == pytest.approx(0.1, abs=0.001)
+
+
+def test_what_watches_the_dance_sounds_where_it_beats() -> None:
+    time = np.arange(240) / 30
+    poses = np.ones((240, 1, 25, 3), np.float32)
+    poses[..., 0] = (np.cumsum(np.abs(np.sin(2 * np.pi * (time - 0.2 - 1 / 60)))) * 10)[:, None, None]
+    dance = item("d", 0, 8.0, poses=poses)
+    beats = np.arange(0.3, 12, 0.6)
+    known = item("t", 1, 12.0, poses=poses, beats_s=beats, tempo_bpm=100.0)
+    known = replace(known, audio=encode_audio(clicks_at(beats, 12 * RATE), RATE))
+    found = by_name([dance], [known])
+
+    def onsets(name: str) -> np.ndarray:
+        sound = np.abs(found[name].make(dance))
+        assert len(sound) == 8 * RATE
+        loud = np.flatnonzero(sound > 0.3 * sound.max()) / RATE
+        return loud[np.r_[True, np.diff(loud) > 0.15]]
+
+    wanted = np.arange(0.2, 8, 0.5)
+    for name in ("motion_metronome", "motion_drums", "retrieval_aligned"):
+        scored = mir_eval.beat.f_measure(wanted, onsets(name), f_measure_threshold=0.05)
+        assert scored > 0.93, name
+    assert found["retrieval_aligned"].clips["d"] == {"music_of": "t", "rate": pytest.approx(1.2, rel=0.01)}
+    assert mir_eval.beat.f_measure(wanted[1:-1], onsets("motion_hits"), f_measure_threshold=0.05) > 0.93
 
 
 # ------------------------------------------------------------------------------------------- files

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def make_baselines(
     config: str = "clips",
     codec: CodecRoundTrip | None = None,
     seed: int = 0,
+    names: Collection[str] = TITLES,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Write the folders; `out` appears only when all of them are whole.
@@ -45,6 +46,7 @@ def make_baselines(
         config: `clips` (ids `clip_000012`) or `segments` (published segment ids).
         codec: of `ground_truth_codec`; without one that folder is not made.
         seed: of everything random.
+        names: which of them to make.
         progress: called with files written and files in all.
 
     Returns:
@@ -60,7 +62,8 @@ def make_baselines(
     reference = read_reference(dataset, split=split, config=config)
     items = list(reference.items.values())
     training = _training(dataset, config) if split != "train" else items
-    found = list(baselines(items, training, codec=codec, seed=seed, leave_out_itself=split in ("train", "all")))
+    everyone = baselines(items, training, codec=codec, seed=seed, leave_out_itself=split in ("train", "all"))
+    found = [baseline for baseline in everyone if baseline.name in names]
     made = {
         "dataset": {"name": dataset.name, "export": _export(dataset), "split": split, "config": config},
         "seed": seed,

@@ -1,4 +1,4 @@
-"""Music that knows little or nothing of the dance, for every test id: what a system has to beat, and what bounds it.
+"""Music by rules, from silence to drums that watch the dance: what a system has to beat, and what bounds it.
 
 A metric that a metronome or shuffled music wins says nothing about a system, and that shows only in a table that
 carries these rows. Everything is a function of the dataset, the options and the seed.
@@ -6,6 +6,7 @@ carries these rows. Everything is a function of the dataset, the options and the
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from tiktok_dm.benchmark.codec_round_trip import CodecRoundTrip
-from tiktok_dm.benchmark.metrics.alignment import joint_speed
+from tiktok_dm.benchmark.metrics.alignment import joint_speed, motion_beats
+from tiktok_dm.benchmark.motion_pulse import DancePulse, clicks_at, dance_pulse, drum_beat
 from tiktok_dm.benchmark.reference import Item
 from tiktok_dm.errors import UserError
 from tiktok_dm.pose.skeletons import BODY_25
@@ -94,7 +96,7 @@ def nearest_by_motion(
     return found
 
 
-VERSION = 1
+VERSION = 2
 FIXED_BPM = 120.0
 CLICK = "1,000 Hz sine, decaying by exp(-200 t), 20 ms, peak 0.7"
 _LOUDNESS_BLOCK_S = 0.4
@@ -108,8 +110,14 @@ TITLES = {
     "silence": "silence",
     "noise": "noise",
     "nearest_motion": "nearest training clip by motion",
+    "motion_metronome": "metronome that watches the dance",
+    "motion_drums": "kick and hat that watch the dance",
+    "motion_hits": "a click at each motion beat",
+    "retrieval_aligned": "training music stretched and laid on the dance",
 }
 """Every baseline's folder, in the order of tables, and what tables call it."""
+RANDOM = ("shuffled", "metronome_true_tempo", "metronome_120", "noise")
+"""Those that depend on the seed."""
 
 
 @dataclass(frozen=True)
@@ -145,10 +153,11 @@ def baselines(
 
     Args:
         items: whose dance gets music.
-        training: clips or segments whose music may be taken; may be empty, then `nearest_motion` is left out.
+        training: clips or segments whose music may be taken; may be empty, then `nearest_motion` and
+            `retrieval_aligned` are left out.
         codec: of `ground_truth_codec`; without one that baseline is left out.
         seed: of everything random.
-        leave_out_itself: whether an item's own song is barred from `nearest_motion`, for items that are training ones.
+        leave_out_itself: whether an item's own song is barred from what is taken, for items that are training ones.
     """
     yield Baseline("ground_truth", "The dance's own music, as the dataset holds it.", Item.sound)
     if codec is not None:
@@ -171,6 +180,9 @@ def baselines(
     )
     if training:
         yield nearest_motion(items, training, leave_out_itself=leave_out_itself)
+    yield from _from_motion(items)
+    if training:
+        yield retrieval_aligned(items, training, leave_out_itself=leave_out_itself)
 
 
 # ------------------------------------------------------------------------------------------- other music
@@ -261,10 +273,107 @@ def nearest_motion(items: Sequence[Item], training: Sequence[Item], *, leave_out
     )
 
 
+def _lead(item: Item) -> np.ndarray | None:
+    """Poses (frames, 25, 3) of the lead dancer, where there is one."""
+    return item.poses[:, 0] if item.poses is not None and item.poses.shape[1] else None
+
+
 def _descriptor(item: Item) -> np.ndarray | None:
-    if item.poses is None or not item.poses.shape[1]:
-        return None
-    return motion_descriptor(item.poses[:, 0])
+    lead = _lead(item)
+    return None if lead is None else motion_descriptor(lead)
+
+
+def _dance_pulse(item: Item) -> DancePulse | None:
+    lead = _lead(item)
+    return None if lead is None else dance_pulse(lead)
+
+
+def retrieval_aligned(items: Sequence[Item], training: Sequence[Item], *, leave_out_itself: bool = False) -> Baseline:
+    """Training music whose tempo is near the dance's and whose dance moves alike, stretched and laid on its pulse.
+
+    The training music is taken whose `motion_descriptor` is nearest, `_STRETCH_COST` being added for each octave that
+    it has to be stretched, half and double time being free. A phase vocoder gives it the dance's tempo, and it begins
+    where its first beats fall on the dance's.
+    """
+    import librosa
+
+    pulses = {item.id: _dance_pulse(item) for item in items}
+    wanted, known = ([_descriptor(item) for item in group] for group in (items, training))
+    tempi = true_tempos(training)
+    chosen: dict[str, tuple[Item, float]] = {}
+    for item, value in zip(items, wanted, strict=True):
+        pulse = pulses[item.id]
+        options: list[tuple[float, int, float]] = []
+        for place, (distance, rate) in enumerate(
+            zip(_distances(value, known), (_rate(pulse, tempi[other.id]) for other in training), strict=True)
+        ):
+            barred = leave_out_itself and _song(training[place]) == _song(item)
+            if not barred:
+                options.append((distance + _STRETCH_COST * abs(math.log2(rate)), place, rate))
+        if not options:
+            raise UserError("all music is of one song: music of another dance needs a second one in train")
+        _, place, rate = min(options)
+        chosen[item.id] = (training[place], rate)
+
+    def make(item: Item) -> np.ndarray:
+        other, rate = chosen[item.id]
+        sound, samples, pulse = other.sound(), len(item.sound()), pulses[item.id]
+        if pulse is None:
+            return fit(sound, samples)
+        stretched = sound if rate == 1 else librosa.effects.time_stretch(sound, rate=rate)
+        beats = _beats(other) / rate
+        period, seconds = 60 / pulse.bpm, samples / SAMPLE_RATE
+        beats = beats[beats >= pulse.first_s]
+        start = float(beats[0]) - pulse.first_s if len(beats) else 0.0
+        # Repeated by whole beats of the dance, so that the phase stays.
+        whole = math.floor((len(stretched) / SAMPLE_RATE - start) / period) * period
+        first = round(start * SAMPLE_RATE)
+        piece = stretched[first : first + max(1, round(whole * SAMPLE_RATE))] if whole < seconds else stretched[first:]
+        return np.asarray(fit(piece, samples), np.float32)
+
+    unheard = sum(pulse is None for pulse in pulses.values())
+    return Baseline(
+        "retrieval_aligned",
+        "Music of the training clip nearest in motion and tempo, stretched to the dance's own pulse and laid on it.",
+        make,
+        {"descriptor": f"motion_neighbour version {MOTION_VERSION}", "stretch": "phase vocoder (librosa)"},
+        {item.id: {"music_of": other.id, "rate": round(rate, 4)} for item, (other, rate) in _in_order(items, chosen)},
+        (f"{unheard} of {len(items)} dances have no pulse, and got music as it is",) if unheard else (),
+    )
+
+
+_STRETCH_COST = 8.0
+"""Distance of motion that one octave of stretching is worth: a tenth of an octave costs about what styles differ by."""
+
+
+def _in_order(items: Sequence[Item], chosen: Mapping[str, Any]) -> Iterator[tuple[Item, Any]]:
+    return ((item, chosen[item.id]) for item in items)
+
+
+def _distances(wanted: np.ndarray | None, training: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Distance (training,) of descriptors as in `nearest_by_motion`; where one is missing, the mean of the others."""
+    known = [value for value in training if value is not None]
+    if wanted is None or not known:
+        return np.zeros(len(training))
+    std = np.std(known, axis=0)
+    std = np.where(std > 1e-9, std, 1.0)
+    far = np.array([np.nan if value is None else np.linalg.norm((value - wanted) / std) for value in training])
+    return np.where(np.isnan(far), np.nanmean(far), far)
+
+
+def _rate(pulse: DancePulse | None, tempo: float | None) -> float:
+    """How much faster music of a tempo has to be played to be danced to, half and double time being as good."""
+    if pulse is None or not tempo:
+        return 1.0
+    octaves = math.log2(pulse.bpm / tempo)
+    return float(2 ** (octaves - round(octaves)))
+
+
+def _beats(item: Item) -> np.ndarray:
+    """Beats of an item's own music: the dataset's, else tracked."""
+    from tiktok_dm.benchmark.clip_features import measure
+
+    return item.beats_s if item.beats_s is not None else measure(item.sound()).whole.beats_s
 
 
 # ------------------------------------------------------------------------------------------- made sounds
@@ -300,6 +409,47 @@ def _metronome(items: Sequence[Item], bpm: float | None, seed: int) -> Baseline:
         },
         {item.id: {"bpm": round(tempo_of[item.id], 3), "phase": round(phase[item.id], 4)} for item in items},
         (note,) if unknown and bpm is None else (),
+    )
+
+
+def _from_motion(items: Sequence[Item]) -> Iterator[Baseline]:
+    """Clicks and drums that hear the dance's motion and nothing else."""
+    pulses = {item.id: _dance_pulse(item) or DancePulse(FIXED_BPM, 0.0) for item in items}
+    unknown = sum(_dance_pulse(item) is None for item in items)
+    notes = (f"{unknown} of {len(items)} dances have no pulse and got 120 bpm",) if unknown else ()
+    clips = {
+        item.id: {"bpm": round(pulses[item.id].bpm, 3), "first_s": round(pulses[item.id].first_s, 4)} for item in items
+    }
+
+    def clicks(item: Item) -> np.ndarray:
+        samples = len(item.sound())
+        return clicks_at(pulses[item.id].beats_s(samples / SAMPLE_RATE), samples)
+
+    def hits(item: Item) -> np.ndarray:
+        lead = _lead(item)
+        return clicks_at(motion_beats(lead) if lead is not None else np.zeros(0), len(item.sound()))
+
+    yield Baseline(
+        "motion_metronome",
+        "A click on each beat of the lead dancer's own pulse: tempo and phase are read from the motion alone.",
+        clicks,
+        {"click": CLICK, "pulse": "motion_pulse.dance_pulse"},
+        clips,
+        notes,
+    )
+    yield Baseline(
+        "motion_drums",
+        "A kick on each beat of the lead dancer's own pulse and a hat between: the same rule as a drummer plays it.",
+        lambda item: drum_beat(pulses[item.id], len(item.sound())),
+        {"pulse": "motion_pulse.dance_pulse"},
+        clips,
+        notes,
+    )
+    yield Baseline(
+        "motion_hits",
+        "A click at each motion beat of the lead dancer, the local minima of the joints' speed.",
+        hits,
+        {"click": CLICK, "motion_beats": "metrics.alignment.motion_beats"},
     )
 
 

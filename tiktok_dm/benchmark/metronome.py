@@ -13,6 +13,7 @@ import numpy as np
 from tiktok_dm.benchmark.clip_features import FeatureCache
 from tiktok_dm.benchmark.evaluate import EvaluateOptions, evaluate
 from tiktok_dm.benchmark.evaluation import Evaluation
+from tiktok_dm.benchmark.motion_pulse import clicks_at
 from tiktok_dm.benchmark.reference import Item, Reference
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import SAMPLE_RATE
@@ -35,14 +36,7 @@ def click_track(seconds: float, hertz: float = 2.0, *, first_s: float = 0.0) -> 
     """
     if not hertz > 0 or not seconds > 0:
         raise ValueError(f"a click track needs a length and a rate above 0, not {seconds} s at {hertz} Hz")
-    sound = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
-    time = np.arange(round(0.02 * SAMPLE_RATE)) / SAMPLE_RATE
-    click = (np.sin(2 * np.pi * 1000 * time) * np.exp(-200 * time)).astype(np.float32)
-    for at in np.arange(first_s, seconds, 1 / hertz):
-        start = round(at * SAMPLE_RATE)
-        part = click[: len(sound) - start]
-        sound[start : start + len(part)] += part
-    return sound
+    return clicks_at(np.arange(first_s, seconds, 1 / hertz), round(seconds * SAMPLE_RATE))
 
 
 def demo_songs(songs: int = SONGS, seed: int = 0) -> Reference:

@@ -16,7 +16,7 @@ from typing import Any
 
 from tiktok_dm.audio.landmark_fingerprint import VERSION as FINGERPRINT_VERSION
 from tiktok_dm.benchmark.baseline_folders import make_baselines
-from tiktok_dm.benchmark.baselines import TITLES
+from tiktok_dm.benchmark.baselines import RANDOM, TITLES
 from tiktok_dm.benchmark.baselines import VERSION as BASELINES_VERSION
 from tiktok_dm.benchmark.clip_features import FeatureCache
 from tiktok_dm.benchmark.codec_round_trip import CodecRoundTrip
@@ -42,6 +42,8 @@ LARGEST_AUDIO = 1_500_000
 """Bytes; larger files are not copied beside the page."""
 DATASET_MUSIC = ("ground_truth", "ground_truth_codec", "shuffled", "nearest_motion")
 """Baselines that sound like the dataset: they are only copied where its licence lets it be heard."""
+RANDOM_SEEDS = 5
+"""With which baselines are made that draw anything."""
 FILES = ("leaderboard.json", "leaderboard.md", "index.html")
 
 
@@ -224,28 +226,39 @@ class _Scorer:
     def baselines(self, tell: Callable[[str], None]) -> list[tuple[str, dict[str, Any], Paths]]:
         """Name, scores and files of each baseline of the dataset, in the order of tables."""
         options, benchmark = self.options, self.benchmark
+        seeds = range(options.seed, options.seed + RANDOM_SEEDS)
         parameters = {
             "config": options.config,
             "seed": options.seed,
+            "seeds": RANDOM_SEEDS,
             "codec": options.codec.name if options.codec else None,
         }
         key = content_key("baselines", BASELINES_VERSION, parameters, {"dataset": benchmark.identity.sha256})
 
         def make(folder: Path) -> dict[str, Any]:
             tell("making the baselines")
-            music = folder / "music"
-            return {
-                "names": make_baselines(
-                    benchmark.dataset, music, config=options.config, codec=options.codec, seed=options.seed
+            names = {
+                seed: make_baselines(
+                    benchmark.dataset,
+                    folder / f"music-{seed}",
+                    config=options.config,
+                    codec=options.codec,
+                    seed=seed,
+                    names=TITLES if seed == options.seed else RANDOM,
                 )
+                for seed in seeds
             }
+            return {"names": names[options.seed]}
 
         names = self.store.run("baselines", key, make)["names"]
-        music = self.store.folder("baselines", key) / "music"
+        folder = self.store.folder("baselines", key)
         found = []
         for name in names:
             tell(f"the baseline {name}")
-            files: Paths = {options.seed: {item: music / name / f"{item}.wav" for item in benchmark.reference.items}}
+            files: Paths = {
+                seed: {item: folder / f"music-{seed}" / name / f"{item}.wav" for item in benchmark.reference.items}
+                for seed in (seeds if name in RANDOM else seeds[:1])
+            }
             digests = {seed: {item: sha256_file(path) for item, path in one.items()} for seed, one in files.items()}
             scores, _ = self._scored(files, digests)
             assert scores is not None
