@@ -46,6 +46,29 @@ def plot(
     typer.echo(draw(run, out or run / "losses.png"))
 
 
+def memory(
+    config: Annotated[str | None, typer.Argument(help="As for `d2m train`; all shipped ones if left.")] = None,
+    settings: Annotated[list[str] | None, typer.Argument(help="key=value on top of it (batch=8).")] = None,
+) -> None:
+    """Count the memory that a training needs on each device, by precision and parts (accumulate), without a GPU."""
+    from dataclasses import replace
+
+    from d2m_model.configs import names
+    from d2m_model.training.config import read_training_config
+    from d2m_model.training.memory import step_memory
+
+    typer.echo("GiB on each device, beside CUDA's own half; codec as large as JukeBox's")
+    typer.echo(f"{'configuration':28} batch parts  between steps  at most: 32-true  bf16-mixed")
+    for name in [config] if config is not None else names():
+        one = read_training_config(name, settings or ())
+        share = one.batch // (one.devices * one.nodes)
+        parts = [one.accumulate] if config is None else [n for n in range(1, share + 1) if share % n == 0]
+        for n in parts:
+            made = [step_memory(replace(one, accumulate=n, precision=each)) for each in ("32-true", "bf16-mixed")]
+            standing, whole, lower = (size / 2**30 for size in (made[0].standing, made[0].peak, made[1].peak))
+            typer.echo(f"{name:28} {one.batch:5} {n:5}  {standing:13.2f}  {whole:16.2f}  {lower:10.2f}")
+
+
 class TrainingProgress:
     """A bar on a terminal, a line now and then elsewhere.
 
@@ -180,6 +203,7 @@ def configs(
 
 
 app.command()(train)
+app.command()(memory)
 app.command()(plot)
 app.command()(sample)
 app.add_typer(codec, name="codec", help="The codec: fetch JukeBox's weights, train one, report what it keeps.")

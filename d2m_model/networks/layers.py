@@ -114,7 +114,8 @@ def initialise(network: nn.Module, last_gain: float = 1.0) -> None:
             branch = module.block[4]
             assert isinstance(branch, WeightNormConv1d)
             _he(branch, 1 / 3)
-            nn.init.dirac_(module.shortcut.weight_v)
+            direction = module.shortcut.weight_v
+            direction.copy_(torch.eye(len(direction), device=direction.device)[:, :, None])
             module.shortcut.weight_g.fill_(1.0)
     if last is not None and last_gain != 1.0:
         _he(last, last_gain)
