@@ -65,14 +65,15 @@ def no_scoring(*_: object, **__: object) -> Evaluation:
 
 def test_a_row_holds_what_evaluate_says_of_its_files(place: Path) -> None:
     rows = {row["title"]: row for row in read(place)["rows"]}
-    baseline = next((place / "work" / "objects" / "baselines").glob("*/*/music/metronome_120"))
+    baseline = next((place / "work" / "objects" / "baselines").glob("*/*/music-0/motion_metronome"))
     options = EvaluateOptions(config="clips", resamples=100, training=place / "demo_dances")
     found = evaluate(place / "demo_dances", baseline, options)
     for name, score in found.metrics.items():
-        row = rows["metronome at 120 bpm"]["metrics"][name]
+        row = rows["metronome that watches the dance"]["metrics"][name]
         for part in ("value", "low", "high"):
             assert row[part] == pytest.approx(getattr(score, part), abs=1e-6), (name, part)
-    assert rows["ground truth"]["metrics"]["beat_f_70ms"]["value"] == pytest.approx(1.0, abs=0.05)
+    assert read(place)["levels"]["truth"]["beat_f_70ms"]["value"] == pytest.approx(1.0, abs=0.05)
+    assert rows["noise"]["seeds"] == rows["metronome at 120 bpm"]["seeds"] == [0, 1, 2, 3, 4]
     assert rows["silence"]["metrics"]["beat_f_70ms"]["value"] == 0.0
 
 
@@ -128,27 +129,33 @@ def test_one_seed_is_the_plain_interval() -> None:
 
 def test_every_table_carries_every_baseline(place: Path) -> None:
     data = read(place)
-    expected = [name for name in TITLES if name != "ground_truth_codec"]
+    expected = [name for name in TITLES if name not in ("ground_truth_codec", *leaderboard.LINES)]
     assert sorted(row["name"] for row in data["rows"] if row["kind"] == "baseline") == sorted(expected)
     text = (place / "site" / "leaderboard.md").read_text(encoding="utf-8")
     parts = text.split("\n## ")[1:]
-    scored = [part for part in parts if "| system | track |" in part]
+    scored = [part for part in parts if "| rank | system | track |" in part]
     assert len(scored) == 1 + len(groups(data))
     for part in scored:
         lines = [line for line in part.splitlines() if line.startswith("| ")][1:]
         assert len(lines) == 1 + len(data["rows"])
         for name in expected:
-            assert sum(line.startswith(f"| *{TITLES[name]}* | baseline | baseline |") for line in lines) == 1
-        assert sum(line.startswith("| tunes 1.0 | closed | main | 3 |") for line in lines) == 1
+            assert sum(f"| *{TITLES[name]}* | baseline | baseline |" in line for line in lines) == 1
+        assert sum("| tunes 1.0 | closed | main | 3 |" in line for line in lines) == 1
 
 
-def test_metrics_stand_in_the_order_of_their_definitions_and_rows_by_the_first_one(place: Path) -> None:
+def test_metrics_stand_in_the_order_of_their_definitions_and_rows_by_their_verdict(place: Path) -> None:
     data = read(place)
     assert list(data["metrics"]) == [name for name in (*METRICS, *SETS) if name in data["metrics"]]
     assert data["metrics_version"] == METRICS_VERSION
-    values = [row["metrics"]["beat_f_70ms"]["value"] for row in data["rows"]]
+    ranked = [row for row in data["rows"] if row["verdict"]["ranks"]]
+    assert data["rows"][: len(ranked)] == ranked
+    # With so few songs nobody stands before anybody.
+    assert all(row["verdict"]["ranks"] == [1, len(ranked)] for row in ranked)
+    values = [row["metrics"]["beat_f_70ms"]["value"] for row in ranked]
     assert values == sorted(values, reverse=True)
-    assert data["rows"][0]["name"] == "ground_truth"
+    failed = {row["name"] for row in data["rows"][len(ranked) :]}
+    assert {"silence", "noise", "motion_metronome", "motion_hits", "metronome_120"} <= failed
+    assert all(row["verdict"]["failures"] for row in data["rows"][len(ranked) :])
 
 
 def test_published_numbers_keep_their_source_and_their_warning(place: Path) -> None:
@@ -204,7 +211,7 @@ def test_typed_in_scores_and_other_builds_are_refused_by_the_command(mine: Path)
     assert f"and the one given holds something else: the song of {min(TEST)} is another; let the system" in done.output
     assert "empty/1.0: refused: " in done.output
     assert "elsewhere" not in done.output
-    assert "1 submissions (0 scored now, 1 known) and 7 baselines; 3 refused; 1 for another dataset" in done.output
+    assert "1 submissions (0 scored now, 1 known) and 9 baselines; 3 refused; 1 for another dataset" in done.output
     data = read(mine)
     assert [row["name"] for row in data["rows"] if row["kind"] == "submission"] == ["tunes/1.0"]
     assert sorted(data["refused"]) == ["empty/1.0", "liar/1.0", "stale/1.0"]
@@ -221,7 +228,7 @@ def test_the_board_names_the_content_and_keeps_the_checksum_of_files_beside_it(p
 
 
 def test_a_copy_of_the_truth_gets_no_row(mine: Path) -> None:
-    truth = next((mine / "work" / "objects" / "baselines").glob("*/*/music/ground_truth"))
+    truth = next((mine / "work" / "objects" / "baselines").glob("*/*/music-0/ground_truth"))
     for seed in range(3):
         shutil.rmtree(mine / "music" / str(seed))
         shutil.copytree(truth, mine / "music" / str(seed), ignore=shutil.ignore_patterns("*.json"))
@@ -288,6 +295,9 @@ def test_the_shipped_example_stands_on_the_board_in_grey(mine: Path) -> None:
 # ------------------------------------------------------------------------------------------- audio
 
 
+MADE = ("metronome_120", "metronome_true_tempo", "noise", "silence", "motion_metronome", "motion_drums", "motion_hits")
+
+
 def heard(folder: Path) -> set[str]:
     site = folder / "site"
     return {path.relative_to(site).parent.as_posix() for path in site.glob("audio/**/*.wav")}
@@ -295,8 +305,8 @@ def heard(folder: Path) -> set[str]:
 
 def test_audio_is_copied_where_it_is_shipped_and_goes_when_it_is_no_more(mine: Path) -> None:
     own = {"audio/submissions/tunes/1.0"}
-    made = {f"audio/baselines/{name}" for name in ("metronome_120", "metronome_true_tempo", "noise", "silence")}
-    true = {f"audio/baselines/{name}" for name in ("ground_truth", "shuffled", "nearest_motion")}
+    made = {f"audio/baselines/{name}" for name in MADE}
+    true = {f"audio/baselines/{name}" for name in ("ground_truth", "shuffled", "nearest_motion", "retrieval_aligned")}
     assert heard(mine) == own | made
     first = mine / "site" / "audio" / "submissions" / "tunes" / "1.0" / f"{next(iter(TEST))}.wav"
     assert first.read_bytes() == (mine / "music" / "0" / first.name).read_bytes()

@@ -15,13 +15,13 @@ from tiktok_dm.benchmark.leaderboard.page import PUBLISHED, WARNING, cell, markd
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> | `tick` \"quoted\" & 'single'"
 
-# title, value and interval of beat_f_70ms, value of kad
+# name, title, value and interval of beat_f_70ms, value of kad, ranks
 ROWS = (
-    ("ground_truth", "ground truth", 0.95, 0.90, 1.0, -0.5),
-    ("good/2", "good 2", 0.61, 0.5, 0.7, 12.0),
-    ("metronome_120", "metronome at 120 bpm", 0.30, 0.25, 0.35, 150.0),
-    ("example/1.0", "example 1.0", 0.25, None, None, 140.0),
-    ("silence", "silence", None, None, None, 300.0),
+    ("retrieval_aligned", "aligned music", 0.95, 0.90, 1.0, -0.5, [1, 1]),
+    ("good/2", "good 2", 0.61, 0.5, 0.7, 12.0, [2, 3]),
+    ("metronome_120", "metronome at 120 bpm", 0.30, 0.25, 0.35, 150.0, None),
+    ("example/1.0", "example 1.0", 0.25, None, None, 140.0, None),
+    ("silence", "silence", None, None, None, 300.0, None),
 )
 
 
@@ -55,7 +55,7 @@ def card(system: str, version: str, **more: Any) -> dict[str, Any]:
 def board() -> dict[str, Any]:
     """What `leaderboard.json` holds, small."""
     rows: list[dict[str, Any]] = []
-    for name, title, value, low, high, kad in ROWS:
+    for name, title, value, low, high, kad, ranks in ROWS:
         spread = 0.02 if "/" in name else None
         row: dict[str, Any] = {
             "kind": "submission" if "/" in name else "baseline",
@@ -65,6 +65,7 @@ def board() -> dict[str, Any]:
             "metrics": {"beat_f_70ms": score(value, low, high, seed_sd=spread), "kad": score(kad)},
             "beside": {"beat_f_70ms_shuffled": score(0.29)},
             "p_values": {},
+            "verdict": {"failures": [] if ranks else ["It is farther off."], "ranks": ranks},
             "clips": {"clip_000001": {"beat_f_70ms": value}},
         }
         if "/" in name:
@@ -86,11 +87,17 @@ def board() -> dict[str, Any]:
             "songs": 1,
             "seconds": 6.0,
         },
-        "metrics_version": "1.0",
+        "metrics_version": "2.0",
         "parameters": {"resamples": 100, "seed": 0, "level": 0.95, "embedding": None, "tools": {"librosa": "0"}},
         "metrics": {
             "beat_f_70ms": {"group": "tracked beats", **about},
             "kad": {"group": "distributions", **about, "better": "lower"},
+        },
+        "gate": {"kad_limit": 80.0, "coverage_floor": 0.01, "ranked_by": "beat_f_70ms", "alpha": 0.05},
+        "levels": {
+            "truth": {"beat_f_70ms": score(0.97), "kad": score(-0.8)},
+            "chance": {"beat_f_70ms": score(0.3)},
+            "halves": {"kad": 2.0, "coverage": 0.7},
         },
         "rows": rows,
         "refused": {"bad/1": [HOSTILE]},
@@ -175,23 +182,23 @@ def head(browser: Any, column: int) -> Any:
 def test_columns_are_sorted_by_click_and_by_key(shown: Any) -> None:
     titles = [title for _, title, *_ in ROWS]
     assert order(shown) == titles
-    assert head(shown, 2).get_attribute("aria-sort") == "descending"
-    kad = head(shown, 3).find_element("tag name", "button")
+    assert head(shown, 1).get_attribute("aria-sort") == "ascending"
+    kad = head(shown, 4).find_element("tag name", "button")
     kad.click()  # lower is better: least first
-    assert order(shown) == ["ground truth", "good 2", "example 1.0", "metronome at 120 bpm", "silence"]
-    assert head(shown, 3).get_attribute("aria-sort") == "ascending"
-    assert head(shown, 2).get_attribute("aria-sort") is None
+    assert order(shown) == ["aligned music", "good 2", "example 1.0", "metronome at 120 bpm", "silence"]
+    assert head(shown, 4).get_attribute("aria-sort") == "ascending"
+    assert head(shown, 1).get_attribute("aria-sort") is None
     kad.send_keys(ENTER)
-    assert order(shown) == ["silence", "metronome at 120 bpm", "example 1.0", "good 2", "ground truth"]
+    assert order(shown) == ["silence", "metronome at 120 bpm", "example 1.0", "good 2", "aligned music"]
     assert shown.execute_script("return document.querySelector('#said').textContent") == "Sorted by kad, descending."
-    head(shown, 2).find_element("tag name", "button").send_keys(" ")
+    head(shown, 3).find_element("tag name", "button").send_keys(" ")
     assert order(shown) == titles
-    head(shown, 2).find_element("tag name", "button").send_keys(" ")
+    head(shown, 3).find_element("tag name", "button").send_keys(" ")
     assert order(shown) == [
         "example 1.0",
         "metronome at 120 bpm",
         "good 2",
-        "ground truth",
+        "aligned music",
         "silence",
     ]  # undefined last
     head(shown, 0).find_element("tag name", "button").click()
@@ -212,13 +219,13 @@ def test_every_control_is_reached_by_the_tab_key(shown: Any) -> None:
 def test_intervals_are_drawn_to_scale(shown: Any) -> None:
     drawn = shown.execute_script(
         "return [...document.querySelectorAll('#overview tbody tr')].map(row => {"
-        " const plot = row.cells[2].querySelector('.plot'); if (!plot) return null;"
+        " const plot = row.cells[3].querySelector('.plot'); if (!plot) return null;"
         " const all = plot.getBoundingClientRect(), bar = plot.querySelector('.bar'), dot = plot.querySelector('.dot');"
         " const part = e => { const r = e.getBoundingClientRect();"
         "   return [(r.left - all.left) / all.width, (r.right - all.left) / all.width, r.height]; };"
         " return [bar && part(bar), part(dot)]; })"
     )
-    for (_, _, value, low, high, _), found in zip(ROWS, drawn, strict=True):
+    for (_, _, value, low, high, *_), found in zip(ROWS, drawn, strict=True):
         if value is None:
             assert found is None
             continue
@@ -238,7 +245,7 @@ def test_intervals_are_drawn_to_scale(shown: Any) -> None:
 
 def colour(browser: Any, row: int) -> list[int]:
     text = browser.execute_script(
-        "return getComputedStyle(document.querySelectorAll('#overview tbody tr')[arguments[0]].cells[2]).color", row
+        "return getComputedStyle(document.querySelectorAll('#overview tbody tr')[arguments[0]].cells[3]).color", row
     )
     return [int(value) for value in text.removeprefix("rgb(").removesuffix(")").split(", ")]
 

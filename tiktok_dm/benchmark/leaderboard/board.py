@@ -9,6 +9,7 @@ Everything written is a function of the submissions, the dataset and the options
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,10 +19,11 @@ from tiktok_dm.audio.landmark_fingerprint import VERSION as FINGERPRINT_VERSION
 from tiktok_dm.benchmark.baseline_folders import make_baselines
 from tiktok_dm.benchmark.baselines import RANDOM, TITLES
 from tiktok_dm.benchmark.baselines import VERSION as BASELINES_VERSION
-from tiktok_dm.benchmark.clip_features import FeatureCache
+from tiktok_dm.benchmark.clip_features import FeatureCache, measure_all
 from tiktok_dm.benchmark.codec_round_trip import CodecRoundTrip
 from tiktok_dm.benchmark.evaluate import EvaluateOptions, evaluate
-from tiktok_dm.benchmark.evaluation import described, over_seeds
+from tiktok_dm.benchmark.evaluation import described, over_seeds, rounded
+from tiktok_dm.benchmark.leaderboard import verdict
 from tiktok_dm.benchmark.leaderboard.card import CardFile, read_card
 from tiktok_dm.benchmark.leaderboard.check import Checked, check_files, check_sounds
 from tiktok_dm.benchmark.leaderboard.open_benchmark import OpenBenchmark, open_benchmark
@@ -34,13 +36,13 @@ from tiktok_dm.files import sha256_file, write_atomic
 from tiktok_dm.runtime.store import Store, content_key
 from tiktok_dm.schema import SAMPLE_RATE
 
-FORMAT = 1
+FORMAT = 2
 """Of `leaderboard.json`, and of what is kept between runs."""
-PRIMARY = "beat_f_70ms"
-"""Rows come in this order at first. It is no verdict: read the other columns, and the intervals."""
+LINES = {"ground_truth": "truth", "shuffled": "chance"}
+"""Baselines that bound every scale: they are drawn as lines on it, and have no row."""
 LARGEST_AUDIO = 1_500_000
 """Bytes; larger files are not copied beside the page."""
-DATASET_MUSIC = ("ground_truth", "ground_truth_codec", "shuffled", "nearest_motion")
+DATASET_MUSIC = ("ground_truth", "ground_truth_codec", "shuffled", "nearest_motion", "retrieval_aligned")
 """Baselines that sound like the dataset: they are only copied where its licence lets it be heard."""
 RANDOM_SEEDS = 5
 """With which baselines are made that draw anything."""
@@ -134,9 +136,13 @@ def build(
     benchmark = open_benchmark(dataset, options.config)
     scorer = _Scorer(benchmark, options, Store(work))
     board = Board()
-    rows, audio = [], {}
+    rows, audio, lines = [], {}, {}
     for name, record, files in scorer.baselines(tell):
-        rows.append({"kind": "baseline", "name": name, "title": TITLES[name], **record})
+        baseline = {"kind": "baseline", "name": name, "title": TITLES[name], **record}
+        if name in LINES:
+            lines[LINES[name]] = baseline
+        else:
+            rows.append(baseline)
         if options.audio and (options.reference_audio or name not in DATASET_MUSIC):
             audio[f"audio/baselines/{name}"] = files[min(files)]
     for folder in _folders(submissions):
@@ -145,7 +151,7 @@ def build(
             rows.append(row)
             if options.audio:
                 audio[f"audio/submissions/{row['system']}/{row['version']}"] = heard
-    board.data = _table(benchmark, options, rows, board)
+    board.data = _table(benchmark, options, rows, lines, scorer.halves(), board)
     _write(board, out, audio, benchmark)
     return board
 
@@ -265,6 +271,28 @@ class _Scorer:
             found.append((name, scores, files))
         return found
 
+    def halves(self) -> dict[str, float | None]:
+        """The test music's halves against each other, see `verdict.halves`."""
+        from tiktok_dm.benchmark.embedders.registry import get_embedder
+
+        items = list(self.benchmark.reference.items.values())
+        embedder = get_embedder(self.options.embedder, self.options.weights)
+        parameters = {"config": self.options.config, "embedder": [embedder.name, embedder.version], "tools": _tools()}
+        key = content_key("halves", FORMAT, parameters, {"dataset": self.benchmark.identity.sha256})
+
+        def make(folder: Path) -> dict[str, Any]:
+            measured = measure_all(
+                [item.audio for item in items],
+                embedder=self.options.embedder,
+                weights=self.options.weights,
+                workers=self.options.workers,
+                cache=self.measured,
+            )
+            found = verdict.halves([features.rows for features in measured], [item.song_id for item in items])
+            return {name: rounded(value) for name, value in found.items()}
+
+        return self.store.run("halves", key, make)
+
     def submission(self, checked: Checked) -> tuple[dict[str, Any] | None, bool]:
         """Scores of a submission, and whether they were known; None where listening to it shows problems."""
         return self._scored(checked.files.paths, checked.files.digests, checked)
@@ -324,12 +352,23 @@ def _tools() -> dict[str, str]:
 # ------------------------------------------------------------------------------------------- the table
 
 
-def _table(benchmark: OpenBenchmark, options: BoardOptions, rows: list[dict[str, Any]], board: Board) -> dict[str, Any]:
+def _table(
+    benchmark: OpenBenchmark,
+    options: BoardOptions,
+    rows: list[dict[str, Any]],
+    lines: dict[str, dict[str, Any]],
+    halves: Mapping[str, float | None],
+    board: Board,
+) -> dict[str, Any]:
     """`leaderboard.json`."""
+    everyone = [*lines.values(), *rows]
     names = [name for name in (*METRICS, *SETS) if name in rows[0]["metrics"]]
-    notes = list(dict.fromkeys(note for row in rows for note in row.pop("notes")))
-    embeddings = [row.pop("embedding") for row in rows]
+    notes = list(dict.fromkeys(note for row in everyone for note in row.pop("notes")))
+    embeddings = [row.pop("embedding") for row in everyone]
     items = list(benchmark.reference.items.values())
+    noise = next(row["metrics"]["kad"]["value"] for row in rows if row["name"] == "noise")
+    levels = verdict.Levels(halves["kad"], halves["coverage"], noise if noise is not None else math.inf)
+    ranked = _judge(rows, levels, {item.id: item.song_id for item in items}, options)
     return {
         "format": FORMAT,
         "benchmark": {
@@ -352,17 +391,40 @@ def _table(benchmark: OpenBenchmark, options: BoardOptions, rows: list[dict[str,
             "tools": _tools(),
         },
         "metrics": {name: _described(name) for name in names},
-        "rows": sorted(rows, key=_order),
+        "gate": {
+            "kad_limit": rounded(levels.kad_limit),
+            "coverage_floor": rounded(levels.coverage_floor),
+            "ranked_by": verdict.PRIMARY,
+            "alpha": verdict.ALPHA,
+        },
+        "levels": {**{name: row["metrics"] for name, row in lines.items()}, "halves": dict(halves)},
+        "rows": ranked,
         "refused": {name: [str(problem) for problem in found] for name, found in sorted(board.refused.items())},
         "notes": notes,
         "published": {"warning": WARNING, "tables": [asdict(table) for table in PUBLISHED]},
     }
 
 
+def _judge(
+    rows: list[dict[str, Any]], levels: verdict.Levels, songs: Mapping[str, Any], options: BoardOptions
+) -> list[dict[str, Any]]:
+    """The rows in their order: those that pass the gate by rank range, then the others; each with its `verdict`."""
+    for row in rows:
+        kad, coverage = (row["metrics"].get(name, {}).get("value") for name in ("kad", "coverage"))
+        row["verdict"] = {"failures": verdict.failures(kad, coverage, levels), "ranks": None}
+    passed = [row for row in rows if not row["verdict"]["failures"]]
+    scores = [{clip: one.get(verdict.PRIMARY) for clip, one in row["clips"].items()} for row in passed]
+    ranges = verdict.rank_ranges(scores, songs, resamples=options.resamples, seed=options.seed)
+    for row, ranks in zip(passed, ranges, strict=True):
+        row["verdict"]["ranks"] = list(ranks)
+    return sorted(rows, key=_order)
+
+
 def _order(row: Mapping[str, Any]) -> tuple:
-    """Best first by the primary metric, undefined last, then by title."""
-    value = row["metrics"].get(PRIMARY, {}).get("value")
-    return (value is None, -(value or 0.0), row["title"], row["name"])
+    """By rank range, then by the primary metric; what failed the gate comes after, by that metric too."""
+    value = row["metrics"].get(verdict.PRIMARY, {}).get("value")
+    ranks = row["verdict"]["ranks"]
+    return (ranks is None, ranks or [], value is None, -(value or 0.0), row["title"], row["name"])
 
 
 def _described(name: str) -> dict[str, str]:

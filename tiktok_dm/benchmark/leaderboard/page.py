@@ -94,6 +94,8 @@ PUBLISHED = (
 
 HEADLINE = ("beat_f_70ms", "beat_amlt", "beat_align_motion_aistpp", "kad", "training_copied")
 """Of the first table: a beat, a metre, the dance, the sound, and what was copied."""
+LINES = ("truth", "chance")
+"""Levels that are drawn on every scale: the true music, and music of other dances."""
 _TEMPLATES = Path(__file__).parent / "templates"
 _MARKDOWN = {ord(c): "\\" + c for c in "\\`*_{}[]<>#|!~"} | {ord("\n"): " ", ord("\r"): " ", ord("&"): "&amp;"}
 
@@ -152,13 +154,15 @@ def _round_up(value: float) -> float:
     return next(step * power for step in (1, 1.5, 2, 3, 5, 8, 10) if step * power >= value * (1 - 1e-9))
 
 
+def place(value: float, ends: tuple[float, float]) -> float:
+    """Where a value lies on a scale, per cent of its length."""
+    return round(100 * (min(max(value, ends[0]), ends[1]) - ends[0]) / (ends[1] - ends[0]), 2)
+
+
 def cell(score: Mapping[str, Any] | None, ends: tuple[float, float], seeds: int = 1) -> Cell:
     """A score on its column's scale."""
     if score is None or score["value"] is None:
         return Cell("–", "", "", None, None, None, "")
-
-    def place(value: float) -> float:
-        return round(100 * (min(max(value, ends[0]), ends[1]) - ends[0]) / (ends[1] - ends[0]), 2)
 
     low, high = score["low"], score["high"]
     drawn = low is not None and high is not None
@@ -167,11 +171,19 @@ def cell(score: Mapping[str, Any] | None, ends: tuple[float, float], seeds: int 
         number(score["value"]),
         f"{number(low)} to {number(high)}" if drawn else "",
         repr(score["value"]),
-        place(score["value"]),
-        place(low) if drawn else None,
-        round(place(high) - place(low), 2) if drawn else None,
+        place(score["value"], ends),
+        place(low, ends) if drawn else None,
+        round(place(high, ends) - place(low, ends), 2) if drawn else None,
         more,
     )
+
+
+def rank(row: Mapping[str, Any]) -> str:
+    """Where a row stands: `2` or `2–4`; a dash for what passes no gate."""
+    ranks = row["verdict"]["ranks"]
+    if ranks is None:
+        return "–"
+    return str(ranks[0]) if ranks[0] == ranks[1] else f"{ranks[0]}–{ranks[1]}"
 
 
 def groups(data: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -199,11 +211,15 @@ def markdown(data: Mapping[str, Any]) -> str:
         f"Scored here from the predictions, on {_md(target['reference'])} ({target['songs']} songs, "
         f"{target['seconds']} s), with metrics {data['metrics_version']}. In brackets: 95 % intervals over "
         f"songs. Rows in *italics* are baselines. Content `{target['content']}`.",
+        "",
+        f"Ranks are ranges by {_md(data['gate']['ranked_by'])}: of two systems one stands before the other only where "
+        "a paired test over songs, corrected for all pairs, says so. A row without a rank does not sound like the test "
+        "music and is not ranked, however well it follows the dance.",
     ]
     for title, names in [("Overview", [n for n in HEADLINE if n in data["metrics"]]), *groups(data).items()]:
         lines += ["", f"## {title[:1].upper()}{title[1:]}", ""]
         lines += _table(
-            ["system", "track", "standing", "seeds", *(_heading(name, data) for name in names)],
+            ["rank", "system", "track", "standing", "seeds", *(_heading(name, data) for name in names)],
             [_row(row, names) for row in data["rows"]],
         )
     lines += ["", f"## Published elsewhere: {data['published']['warning']}", ""]
@@ -218,6 +234,10 @@ def markdown(data: Mapping[str, Any]) -> str:
             for one in table["rows"]
         ]
         lines += _table(["system", *map(_md, table["columns"]), "source"], rows)
+    failed = [row for row in data["rows"] if row["verdict"]["failures"]]
+    if failed:
+        lines += ["", "## Not ranked", ""]
+        lines += [f"- {_md(row['title'])}: {_md(' '.join(row['verdict']['failures']))}" for row in failed]
     if data["refused"]:
         lines += ["", "## Refused", ""]
         lines += [f"- {_md(name)}: {_md(problem)}" for name, found in data["refused"].items() for problem in found]
@@ -238,7 +258,14 @@ def _row(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     for name in names:
         shown = cell(row["metrics"].get(name), (0.0, 1.0))
         scores.append(shown.text + (f" [{shown.interval.replace(' to ', ', ')}]" if shown.interval else ""))
-    return [title, card.get("track", "baseline"), card.get("standing", "baseline"), str(len(row["seeds"])), *scores]
+    return [
+        rank(row),
+        title,
+        card.get("track", "baseline"),
+        card.get("standing", "baseline"),
+        str(len(row["seeds"])),
+        *scores,
+    ]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -299,6 +326,8 @@ def page(data: Mapping[str, Any]) -> str:
         js=raw["js"],
         number=number,
         percent=percent,
+        rank=rank,
+        failed=[row for row in data["rows"] if row["verdict"]["failures"]],
         is_grey=is_grey,
     )
     return text
@@ -308,8 +337,22 @@ def _view(data: Mapping[str, Any], key: str, title: str, about: str, names: Sequ
     """One sortable table."""
     columns = []
     for name in names:
-        ends = scale(row["metrics"][name] for row in data["rows"] if name in row["metrics"])
-        columns.append({"name": name, "ends": ends, "shown": [f"{end:g}" for end in ends], **data["metrics"][name]})
+        known = [level[name] for level in (data["levels"][line] for line in LINES) if name in level]
+        ends = scale([*(row["metrics"][name] for row in data["rows"] if name in row["metrics"]), *known])
+        lines = [
+            {"line": line, "place": place(data["levels"][line][name]["value"], ends)}
+            for line in LINES
+            if data["levels"][line].get(name, {}).get("value") is not None
+        ]
+        columns.append(
+            {
+                "name": name,
+                "ends": ends,
+                "shown": [f"{end:g}" for end in ends],
+                "lines": lines,
+                **data["metrics"][name],
+            }
+        )
     rows = [
         {
             "row": row,
