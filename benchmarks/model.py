@@ -164,11 +164,28 @@ def cost(what: Callable[[], Any]) -> dict[str, float]:
     return {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
 
 
+def convolution_backward_flop(
+    grad_shape: list[int], x_shape: list[int], w_shape: list[int], *given: Any, out_shape: Any = None, **_: Any
+) -> int:
+    """Operations of a convolution's gradients: each costs what the convolution does.
+
+    A product of an input and a weight gives one number to the output, and its transpose one to each gradient. PyTorch's
+    own count takes every input channel for every output channel in the weight's gradient, which is too many, by their
+    number, where the channels are in groups.
+    """
+    transposed, asked = given[4], given[7]
+    positions = (x_shape if transposed else grad_shape)[2:]
+    return 2 * grad_shape[0] * int(np.prod(positions)) * int(np.prod(w_shape)) * sum(map(bool, asked[:2]))
+
+
+FLOP_COUNTS = {torch.ops.aten.convolution_backward: convolution_backward_flop}
+
+
 def compare(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
     """The least cost of each way, called in turn; a first call of each, which warms up, counts its arithmetic."""
     figures: dict[str, dict[str, float]] = {}
     for name, way in ways.items():
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=FLOP_COUNTS) as counter:
             way()
         figures[name] = {"gflop": counter.get_total_flops() / 1e9}
     for _ in range(repeats):

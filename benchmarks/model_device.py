@@ -20,7 +20,7 @@ from d2m_model.sampling.sampler import LatentsToCodes, MotionToLatents
 
 BATCHES = (16, 64)
 LEVELS = ("high", "low")
-VARIANTS = ("fp32 plain", "fp32", "bf16", "bf16 + compile + CUDA graphs")
+VARIANTS = ("fp32 plain", "fp32", "tf32", "bf16", "bf16 + compile", "bf16 + compile + CUDA graphs")
 _WINDOW_S = 2.0
 
 
@@ -38,7 +38,7 @@ def device_figures(new_setting: Callable[..., Any], quick: bool = False) -> dict
     figures: dict[str, Any] = {"device": torch.cuda.get_device_name() if on_gpu else "cpu, narrow networks: no figures"}
     if not on_gpu:
         figures["not measured"] = "there is no GPU: memory and CUDA graphs"
-    _whole_fp32()
+    _allow_tf32(False)
     for level in LEVELS[:1] if quick else LEVELS:
         for batch in (2,) if quick else BATCHES:
             rows: dict[str, Any] = {}
@@ -51,6 +51,8 @@ def device_figures(new_setting: Callable[..., Any], quick: bool = False) -> dict
                     if "compile" not in variant:
                         raise
                     rows[variant] = {"not measured": f"the compiler failed: {str(error).splitlines()[0]}"}
+                finally:
+                    _allow_tf32(False)
             for row in rows.values():
                 if "step_ms" in row:
                     row["speed-up over fp32 plain"] = rows["fp32 plain"]["step_ms"] / row["step_ms"]
@@ -59,10 +61,10 @@ def device_figures(new_setting: Callable[..., Any], quick: bool = False) -> dict
     return figures
 
 
-def _whole_fp32() -> None:
+def _allow_tf32(allowed: bool) -> None:
     """No TF32 behind float32's back."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def _step_figures(
@@ -70,9 +72,10 @@ def _step_figures(
 ) -> dict[str, Any]:
     setting = new_setting("released", level, batch, 1 / 16 if quick else 1.0, device, fused=variant != "fp32 plain")
     on_gpu = device == "cuda"
+    _allow_tf32(variant == "tf32")
     if "compile" in variant:
         for network in (setting.model.motion_encoder, setting.model.generator, setting.adversarial.discriminator):
-            network.compile(mode="reduce-overhead")
+            network.compile(mode="reduce-overhead" if "graphs" in variant else "default")
     lower = torch.autocast(device, torch.bfloat16) if "bf16" in variant else nullcontext()
 
     def step() -> None:

@@ -74,7 +74,13 @@ def _shape(state: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
     return tuple(state[key].shape) if key in state else ()
 
 
-def convert(motion_encoder: Path, generator: Path, out: Path, vqvae: Path | None = None) -> ModelConfig:
+def convert(
+    motion_encoder: Path,
+    generator: Path,
+    out: Path,
+    vqvae: Path | None = None,
+    notify: Callable[[str], None] = lambda sentence: None,
+) -> ModelConfig:
     """Make a model folder of the authors' checkpoint files, checking every name and shape.
 
     Args:
@@ -83,6 +89,7 @@ def convert(motion_encoder: Path, generator: Path, out: Path, vqvae: Path | None
         out: the folder to write.
         vqvae: the JukeBox VQ-VAE's state; its level that the model needs is written beside, as `codec.safetensors` and
             `codec.yaml`.
+        notify: called with a sentence for each file whose names were of a wrapped or compiled network.
 
     Returns:
         What was found.
@@ -90,7 +97,11 @@ def convert(motion_encoder: Path, generator: Path, out: Path, vqvae: Path | None
     Raises:
         UserError: files that cannot be read or belong to no released network, or `out` exists.
     """
-    states = {"motion_encoder": _plain(read_state(motion_encoder)), "generator": _plain(read_state(generator))}
+    states: dict[str, dict[str, Tensor]] = {}
+    for name, source in (("motion_encoder", motion_encoder), ("generator", generator)):
+        states[name], taken = plain_names(read_state(source))
+        if taken:
+            notify(f"The names in {source} are those of a wrapped network: {' and '.join(taken)} was taken off them.")
     config = recognise(states["motion_encoder"], states["generator"])
     model = empty(D2MGAN, config)
     for name, source in (("motion_encoder", motion_encoder), ("generator", generator)):
@@ -105,6 +116,25 @@ def convert(motion_encoder: Path, generator: Path, out: Path, vqvae: Path | None
     return config
 
 
-def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names without the prefix that data-parallel training leaves."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
+def plain_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """A state dict with the layers' own names, and the wrappers' names that were taken off them.
+
+    Data-parallel training puts `module.` in front, once for each wrapper; a compiled network has `_orig_mod.` in front,
+    and a compiled part of a network has it in the middle.
+
+    Raises:
+        UserError: two entries that have one name without them.
+    """
+    plain: dict[str, Tensor] = {}
+    taken: set[str] = set()
+    for key, value in state.items():
+        parts = key.split(".")
+        own = [part for part in parts if part != "_orig_mod"]
+        while len(own) > 1 and own[0] == "module":
+            own = own[1:]
+            taken.add("module.")
+        taken |= {"_orig_mod."} if "_orig_mod" in parts else set()
+        if (name := ".".join(own)) in plain:
+            raise UserError(f"The entry {name} is there twice, under names of two wrappers; save the network anew.")
+        plain[name] = value
+    return plain, sorted(taken)

@@ -177,7 +177,7 @@ def convert(
     from d2m_model.checkpoint import convert as convert_files
     from d2m_model.codec.jukebox import LICENCE
 
-    config = convert_files(motion_encoder, generator, out, vqvae)
+    config = convert_files(motion_encoder, generator, out, vqvae, lambda sentence: typer.echo(sentence, err=True))
     dataset = "AIST++" if config.motion_features == 219 else "TikTok"
     genres = f", {config.genres} genres" if config.genres else ""
     typer.echo(f"{out}: preset {config.preset}, level {config.level}, {dataset} motion{genres}")

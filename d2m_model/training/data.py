@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,9 @@ def load_segments(
     key = cache_key(dataset, split, codec, model, gains, peak)
     folder = cache / key
     if not (folder / "index.json").is_file():
-        rows = _scaled(read_rows(dataset, split, model), peak)
+        n, rows = _rows(dataset, split, model)
         with new_folder(folder, replace=True) as unfinished:
-            _fill(unfinished, rows, codec, gains, where=f"{dataset} ({split})")
+            _fill(unfinished, n, _scaled(rows, peak), codec, gains, where=f"{dataset} ({split})")
     return _open(folder, key)
 
 
@@ -188,6 +189,11 @@ def _open_segments(dataset: str) -> Any:
 
 def read_rows(dataset: str, split: str, model: ModelConfig) -> Iterator[dict[str, Any]]:
     """Checked rows of a split: id, song, audio (44100,), and motion, visual and genre where the model reads them."""
+    return _rows(dataset, split, model)[1]
+
+
+def _rows(dataset: str, split: str, model: ModelConfig) -> tuple[int, Iterator[dict[str, Any]]]:
+    """How many rows a split has, and `read_rows`."""
     opened = _open_segments(dataset)
     if split not in opened:
         raise UserError(f"The dataset {dataset} has no segments in its split {split}; it has {', '.join(opened)}.")
@@ -201,7 +207,7 @@ def read_rows(dataset: str, split: str, model: ModelConfig) -> Iterator[dict[str
             )
     read = {column for column, reads in wanted if reads}
     table = table.select_columns(["segment_id", "song_id", "audio", *read])
-    return (_row(row, model, dataset) for row in table.with_format(None))
+    return len(table), (_row(row, model, dataset) for row in table.with_format(None))
 
 
 def _row(row: dict[str, Any], model: ModelConfig, dataset: str) -> dict[str, Any]:
@@ -241,32 +247,53 @@ def _scaled(rows: Iterator[dict[str, Any]], peak: float) -> Iterator[dict[str, A
         yield row
 
 
-def _fill(folder: Path, rows: Iterator[dict[str, Any]], codec: JukeboxVQVAE, gains: list[float], where: str) -> None:
-    kept = list(rows)
-    if not kept:
+class _Rows:
+    """An array that goes to a .npy file a few rows at a time, so that its length costs no memory."""
+
+    def __init__(self, path: Path, rows: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.rest = rows
+        self.file = path.open("wb")
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (rows, *shape)}
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+    def add(self, rows: np.ndarray) -> None:
+        """The next rows."""
+        self.rest -= len(rows)
+        self.file.write(np.ascontiguousarray(rows).data)
+
+    def close(self) -> None:
+        """All rows are there."""
+        self.file.close()
+        assert self.rest == 0, f"{self.rest} rows are missing"
+
+
+def _fill(
+    folder: Path, n: int, rows: Iterator[dict[str, Any]], codec: JukeboxVQVAE, gains: list[float], where: str
+) -> None:
+    """Write the arrays of `n` rows and what the codec makes of their audio, a few rows at a time."""
+    if not n:
         raise UserError(f"The dataset {where} holds no segments.")
-    for name in ("audio", "motion", "visual", "genre"):
-        if name in kept[0]:
-            np.save(folder / f"{name}.npy", np.stack([row[name] for row in kept]))
-    n, frames = len(kept), codec.n_frames(SEGMENT_SAMPLES)
-    latent = np.lib.format.open_memmap(
-        folder / "latent.npy", "w+", np.float32, (n, len(gains), codec.latent_channels, frames)
-    )
-    codes = np.lib.format.open_memmap(folder / "codes.npy", "w+", np.int32, (n, len(gains), frames))
     device = next(codec.parameters()).device
     factors = torch.tensor(gains, dtype=torch.float32, device=device)
-    with torch.no_grad():
-        for start in range(0, n, _ENCODE_ROWS):
-            audio = torch.from_numpy(np.stack([row["audio"] for row in kept[start : start + _ENCODE_ROWS]])).to(device)
-            scaled = (audio[:, None] * factors[:, None]).reshape(-1, 1, SEGMENT_SAMPLES)
-            encoded = codec.encode(scaled)
-            shape = (len(audio), len(gains))
-            latent[start : start + len(audio)] = encoded.reshape(*shape, *encoded.shape[1:]).cpu().numpy()
-            found = codec.quantise(encoded).codes
-            codes[start : start + len(audio)] = found.reshape(*shape, -1).cpu().numpy()
-    latent.flush()
-    codes.flush()
-    index = {"ids": [row["id"] for row in kept], "songs": [row["song"] for row in kept], "gains": gains}
+    index: dict[str, list[Any]] = {"ids": [], "songs": [], "gains": gains}
+    files: dict[str, _Rows] = {}
+    while chunk := list(islice(rows, _ENCODE_ROWS)):
+        arrays = {name: np.stack([row[name] for row in chunk]) for name in chunk[0] if name not in ("id", "song")}
+        with torch.no_grad():
+            scaled = torch.from_numpy(arrays["audio"]).to(device)[:, None] * factors[:, None]
+            encoded = codec.encode(scaled.reshape(-1, 1, SEGMENT_SAMPLES))
+            codes = codec.quantise(encoded).codes.to(torch.int32)
+        shape = (len(chunk), len(gains))
+        arrays["latent"] = encoded.reshape(*shape, *encoded.shape[1:]).cpu().numpy()
+        arrays["codes"] = codes.reshape(*shape, -1).cpu().numpy()
+        for name, values in arrays.items():
+            if name not in files:
+                files[name] = _Rows(folder / f"{name}.npy", n, values.shape[1:], values.dtype)
+            files[name].add(values)
+        index["ids"] += [row["id"] for row in chunk]
+        index["songs"] += [row["song"] for row in chunk]
+    for file in files.values():
+        file.close()
     (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 

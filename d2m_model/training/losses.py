@@ -14,7 +14,8 @@ Every term is a mean over all elements, and every dictionary of losses or weight
 The decoded prediction is the frozen decoder's output for the code-book rows nearest to the predicted latent. In the
 `paper` preset `waveform` and `mel` reach the generator through a straight-through quantiser; in `released` they carry
 no gradient, as in the authors' code, where they only move the logged total. Weights: those of the authors' released
-code, for both presets.
+code, for both presets. What the appendix leaves open, and `paper` chooses: that straight-through path, the weights, and
+the `latent` term beside `commitment`, which the released code has (a weight of 0 leaves it out).
 
 A training step is: `discriminator_loss` on the detached prediction and the truth (one pass over both), `step` on it,
 then the object itself on the prediction for the generator's terms. The truth's feature maps are those of the first

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from safetensors import safe_open
 
 from d2m_model import checkpoint
-from d2m_model.checkpoint import convert, read_model, recognise, save_model
+from d2m_model.checkpoint import convert, plain_names, read_model, recognise, save_model
 from d2m_model.codec.files import open_codec
 from d2m_model.codec.jukebox import LICENCE, JukeboxVQVAE
 from d2m_model.config import ModelConfig, preset_config
@@ -111,6 +112,28 @@ def test_networks_that_are_none_of_the_released_ones_are_one_sentence():
         recognise(released_states("high", "aist")[0], released_states("high", "tiktok")[1])
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_wrappers_names_are_taken_off_whatever_their_order(seed: int):
+    rng = random.Random(seed)
+    own = {f"{rng.choice(['lin', 'model'])}.{k}.weight": torch.tensor(k) for k in range(20)}
+    front = "".join(rng.choices(["module.", "_orig_mod."], k=rng.randrange(4)))
+    inside = rng.random() < 0.5
+
+    def wrapped(name: str) -> str:
+        head, _, rest = name.partition(".")
+        return front + (f"{head}._orig_mod.{rest}" if inside and head == "model" else name)
+
+    plain, taken = plain_names({wrapped(name): value for name, value in own.items()})
+    assert plain == own
+    inside &= any(name.startswith("model") for name in own)
+    assert taken == [word for word in ("_orig_mod.", "module.") if word in front or (inside and word[0] == "_")]
+
+
+def test_names_that_two_wrappers_share_are_one_sentence():
+    with pytest.raises(UserError, match=r"entry lin\.bias is there twice"):
+        plain_names({"module.lin.bias": torch.zeros(1), "_orig_mod.lin.bias": torch.ones(1)})
+
+
 def test_the_authors_files_become_a_model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Full-size names and shapes; the values are one number each, which keeps the test's files small."""
     states = released_states("high", "tiktok")
@@ -121,7 +144,9 @@ def test_the_authors_files_become_a_model_folder(tmp_path: Path, monkeypatch: py
     written: list[D2MGAN] = []
     monkeypatch.setattr(checkpoint, "write_model", lambda model, config, folder: written.append(model))
     files = tmp_path / "mencoder.pt", tmp_path / "netG.pt"
-    config = convert(*files, tmp_path / "out", tmp_path / "vqvae.pth.tar")
+    said: list[str] = []
+    config = convert(*files, tmp_path / "out", tmp_path / "vqvae.pth.tar", said.append)
+    assert said == [f"The names in {files[0]} are those of a wrapped network: module. was taken off them."]
     assert config == preset_config("released", "high", "tiktok")
     assert set(written[0].state_dict()) == {f"motion_encoder.{k}" for k in flat[0]} | {
         f"generator.{k}" for k in flat[1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ import pytest
 import torch
 from segments_factory import segment_row, write_segments
 
+from d2m_model.codec.interface import Quantised
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import ModelConfig, preset_config
 from d2m_model.motion import at_times, check_motion, to_units
 from d2m_model.networks.d2m_gan import D2MGAN
+from d2m_model.training import data
 from d2m_model.training.data import TrainingBatches, hold_out, load_segments
 from tiktok_dm.errors import UserError
 from tiktok_dm.reading import decode_audio
@@ -46,6 +50,39 @@ def test_truth_is_what_the_codec_makes_of_each_segment_and_gain(dataset, model, 
     motion = to_units(np.asarray(row["motion"], np.float32)[None], "movement")
     assert batch.motion is not None
     assert np.array_equal(batch.motion[0].numpy(), motion[0])
+
+
+class Pooling(torch.nn.Linear):
+    """A codec that costs nothing: means of 128 samples, rounded."""
+
+    def encode(self, audio: torch.Tensor) -> torch.Tensor:
+        return audio[..., : 344 * 128].unflatten(-1, (344, 128)).mean(-1)
+
+    def quantise(self, latent: torch.Tensor) -> Quantised:
+        return Quantised(latent[:, 0].round().long(), latent.round())
+
+
+def test_filling_the_cache_takes_the_same_memory_for_any_number_of_segments(tmp_path):
+    def rows(n: int) -> Iterator[dict]:
+        for k in range(n):
+            audio = np.full(44100, k, np.float32)
+            yield {"id": f"s{k}", "song": k, "audio": audio, "motion": np.full((60, 75), k, np.float32)}
+
+    peaks = {}
+    for n in (32, 200):
+        (tmp_path / str(n)).mkdir()
+        tracemalloc.start()
+        data._fill(tmp_path / str(n), n, rows(n), Pooling(1, 1), [1.0, 0.5], "x")
+        peaks[n] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    # A chunk of 16 rows of sound and motion (194 kB each) is there as rows and as arrays, while the next one is read.
+    assert peaks[200] <= peaks[32] + 200 * 200 < 3.5 * 16 * 199_000
+    segments = data._open(tmp_path / "200", "key")
+    assert segments.ids == [f"s{k}" for k in range(200)]
+    assert np.array_equal(segments.audio[:, 7], np.arange(200))
+    assert np.array_equal(segments.motion[:, 3, 4], np.arange(200))
+    assert np.array_equal(segments.latent[:, :, 0, 5], np.arange(200)[:, None] * np.array([1.0, 0.5]))
+    assert np.array_equal(segments.codes[:, 0, 9], np.arange(200))
 
 
 def test_the_cache_is_used_again_and_belongs_to_data_codec_and_gains(dataset, model, small_codec, tmp_path):
