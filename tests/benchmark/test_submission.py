@@ -587,3 +587,63 @@ def test_what_is_made_again_must_be_a_baseline(example: Path, dataset: Path, tmp
 def test_nothing_much_longer_than_its_reference_is_unpacked(whole: Path, dataset: Path) -> None:
     assert opened(dataset).samples == TEST
     assert submission_files._largest(read_manifest(whole)[0][0]) == TEST[FIRST] * 8 + 65_536
+
+
+@pytest.fixture(scope="module")
+def songs() -> list[np.ndarray]:
+    """Eight seconds of six songs of one generator, past their beginnings; the last three are in no dataset."""
+    import soxr
+
+    from tiktok_dm.synthetic.music import render_song
+
+    part = slice(8 * SAMPLE_RATE, 16 * SAMPLE_RATE)
+    return [soxr.resample(render_song(17, k), 44_100, SAMPLE_RATE)[part].astype(np.float32) for k in range(6)]
+
+
+def test_edited_music_is_found_and_other_music_of_the_kind_is_not(songs: list[np.ndarray]) -> None:
+    import librosa
+    import soxr
+
+    from tiktok_dm.benchmark.leaderboard.open_benchmark import KnownMusic
+    from tiktok_dm.benchmark.reference import Item
+
+    items = {f"clip_{k:06}": Item(f"clip_{k:06}", song, song_id=k) for k, song in enumerate(songs[:3])}
+    known = KnownMusic(items.values(), {"clip_000000"})
+    rng = np.random.default_rng(0)
+    edits = {
+        "0.5 semitones higher": librosa.effects.pitch_shift(songs[1], sr=SAMPLE_RATE, n_steps=0.5),
+        "2.0 semitones lower": librosa.effects.pitch_shift(songs[1], sr=SAMPLE_RATE, n_steps=-2),
+        "played 1.10 times": soxr.resample(songs[1], 1.1 * SAMPLE_RATE, SAMPLE_RATE),
+        "played 0.90 times as fast at the same pitch": librosa.effects.time_stretch(songs[1], rate=0.9),
+        "at the same speed": songs[1] + songs[1].std() * rng.standard_normal(len(songs[1])).astype(np.float32),
+        "backwards": songs[1][::-1],
+    }
+    for words, sound in edits.items():
+        told = known.find_edited({"clip_000000": sound.astype(np.float32)}, items)
+        assert told["clip_000000"].startswith("its music is that of the dataset's clip clip_000001 ("), words
+        assert words in told["clip_000000"]
+    fresh = {name: song for name, song in zip(items, songs[3:], strict=True)}
+    assert known.find_edited(fresh, items) == {}
+    assert known.find_edited({"clip_000000": np.zeros(SAMPLE_RATE, np.float32)}, items) == {}
+
+
+def test_edited_segments_are_found_together(songs: list[np.ndarray]) -> None:
+    import librosa
+
+    from tiktok_dm.benchmark.leaderboard.open_benchmark import KnownMusic
+    from tiktok_dm.benchmark.reference import Item
+
+    def segments(song: np.ndarray) -> list[np.ndarray]:
+        return list(song[: 8 * SAMPLE_RATE].reshape(4, -1))
+
+    items = {
+        f"{k}_{n}": Item(f"{k}_{n}", part, song_id=k, clip_id=k)
+        for k, song in enumerate(songs[:3])
+        for n, part in enumerate(segments(song))
+    }
+    known = KnownMusic(items.values(), set(items))
+    moved = [librosa.effects.pitch_shift(part, sr=SAMPLE_RATE, n_steps=1) for part in segments(songs[0])]
+    told = known.find_edited({f"0_{n}": part for n, part in enumerate(moved)}, items)
+    assert sorted(told) == ["0_0", "0_1", "0_2", "0_3"]
+    assert "its own ground truth" in told["0_0"]
+    assert known.find_edited({f"0_{n}": part for n, part in enumerate(segments(songs[4]))}, items) == {}

@@ -26,7 +26,7 @@ from tiktok_dm.benchmark.evaluation import described, over_seeds, rounded
 from tiktok_dm.benchmark.leaderboard import verdict
 from tiktok_dm.benchmark.leaderboard.card import CardFile, read_card
 from tiktok_dm.benchmark.leaderboard.check import Checked, check_files, check_sounds
-from tiktok_dm.benchmark.leaderboard.open_benchmark import OpenBenchmark, open_benchmark
+from tiktok_dm.benchmark.leaderboard.open_benchmark import EDITED, OpenBenchmark, open_benchmark
 from tiktok_dm.benchmark.leaderboard.page import PUBLISHED, WARNING
 from tiktok_dm.benchmark.leaderboard.submission import CARD
 from tiktok_dm.benchmark.metrics import intervals
@@ -320,7 +320,7 @@ class _Scorer:
             "resamples": self.options.resamples,
             "seed": self.options.seed,
             "embedder": [embedder.name, embedder.version],
-            "copies": [looked_for_copies, FINGERPRINT_VERSION],
+            "copies": [looked_for_copies, FINGERPRINT_VERSION, EDITED],
             "tools": _tools(),
         }
         files = {str(seed): dict(one) for seed, one in digests.items()}

@@ -24,6 +24,10 @@ from tiktok_dm.benchmark.pairs import SHORT_TOLERANCE_S
 from tiktok_dm.errors import Problem, UserError
 from tiktok_dm.schema import SAMPLE_RATE
 
+EDITED_SHARE = 0.25
+"""Share of a seed's files, at least two, that must resemble the dataset's music before it is called a copy."""
+EDITED_BY_CHANCE = 0.05
+"""Of excerpts of other songs of one generator, among 100 songs: measured by `benchmarks.copies`, 0.045 of 200."""
 _MANY = 10
 _TOLERANCE = round(SHORT_TOLERANCE_S * SAMPLE_RATE)
 
@@ -227,7 +231,9 @@ def check_sounds(checked: Checked, benchmark: OpenBenchmark) -> list[Problem]:
     again = checked.submission is not None and checked.submission.is_baseline
     problems = []
     silent: Counter[int] = Counter()
+    items = benchmark.reference.items
     for seed, paths in checked.files.paths.items():
+        sounds: dict[str, np.ndarray] = {}
         for key, path in paths.items():
             entry = checked.entries[seed, key]
             heard = _heard(path, None if again else entry, benchmark.samples[key])
@@ -236,11 +242,23 @@ def check_sounds(checked: Checked, benchmark: OpenBenchmark) -> list[Problem]:
                 wrong = heard
             else:
                 silent[seed] += not heard.any()
-                copied = benchmark.known.find(heard, benchmark.reference.items[key])
+                copied = benchmark.known.find(heard, items[key])
                 wrong = None if copied is None else ("id", copied)
+                if copied is None:
+                    sounds[key] = heard
             if wrong is not None:
                 column, message = wrong
                 problems.append(Problem(name, entry.line, column, f"{seed}/{key}.wav: {message}"))
+        edited = {} if again else benchmark.known.find_edited(sounds, items)
+        if len(edited) >= max(min(2, len(paths)), EDITED_SHARE * len(paths)):
+            for key, message in edited.items():
+                line = checked.entries[seed, key].line
+                problems.append(Problem(name, line, "id", f"{seed}/{key}.wav: {message}"))
+        elif edited:
+            checked.notes.append(
+                f"seed {seed}: {len(edited)} of {len(paths)} files resemble the dataset's music, which is no more than "
+                f"other music of its kind does (about {EDITED_BY_CHANCE:.0%}); they are scored"
+            )
     checked.notes += [
         f"seed {seed}: {count} of {len(checked.files.paths[seed])} files are silent; they are scored"
         for seed, count in sorted(silent.items())

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tiktok_dm.audio.landmark_fingerprint import FOUND, SILENCE, Index, fingerprint
+from tiktok_dm.audio.song_index import SongIndex
+from tiktok_dm.audio.spectrogram_sketch import sketch
 from tiktok_dm.benchmark.leaderboard.content import (
     Difference,
     content_identity,
@@ -30,6 +32,9 @@ from tiktok_dm.errors import ProblemsError, UserError
 from tiktok_dm.runtime.store import canonical_json
 from tiktok_dm.schema import SAMPLE_RATE
 
+EDITED = 0.9
+"""Confidence of the search for songs from which on a prediction is edited music of the dataset."""
+_SHORT_S = 3.0
 SAME_STEPS = 2
 """A sound whose every sample lies within so many 16-bit steps of another's is that sound, written anew."""
 
@@ -189,14 +194,20 @@ class KnownMusic:
     def __init__(self, items: Iterable[Item], test: set[str]) -> None:
         self._test = test
         self._digests: dict[str, str] = {}
-        prints = []
+        prints, whole = [], []
         for item in items:
             sound = item.sound()
             if not len(sound) or np.abs(sound).max() < SILENCE:
                 continue
             self._digests.setdefault(sound_digest(sound), item.id)
             prints.append((item.id, fingerprint(sound, SAMPLE_RATE)))
+            whole.append((item, sound))
         self._index = Index(prints)
+        self._songs = SongIndex()
+        self._first: dict[str, str] = {}
+        for key, members in _joined(whole).items():
+            self._songs.add(key, sketch(np.concatenate([sound for _, sound in members]), SAMPLE_RATE))
+            self._first[key] = members[0][0].id
 
     def find(self, sound: np.ndarray, own: Item) -> str | None:
         """What a prediction is a copy of, in words; None where it is no copy.
@@ -225,7 +236,47 @@ class KnownMusic:
             )
         return None
 
+    def find_edited(self, sounds: Mapping[str, np.ndarray], items: Mapping[str, Item]) -> dict[str, str]:
+        """Predictions whose music is the dataset's played faster or slower, transposed, in noise or backwards.
+
+        By the search that `propose` uses for songs (`SongIndex`), segments of a clip joined in their order. Found are
+        those of confidence `EDITED` or more; so is one in twenty pieces of other music of the same kind, so that a few
+        files prove nothing (`check.EDITED_SHARE`). `benchmarks/copies.json` has what is found and how often it errs.
+
+        Args:
+            sounds: float32 (samples,) at 22,050 Hz by id.
+            items: the references, by id.
+
+        Returns:
+            What each is a copy of, in words, by id.
+        """
+        heard = [(items[key], sound) for key, sound in sounds.items() if np.abs(sound).max(initial=0) >= SILENCE]
+        found: dict[str, str] = {}
+        for members in _joined(heard).values():
+            sound = np.concatenate([sound for _, sound in members])
+            for played, how in ((sound, ""), (sound[::-1], "backwards, ")):
+                best = next(iter(self._songs.search(sketch(played, SAMPLE_RATE))), None)
+                if best is not None and best.confidence >= EDITED:
+                    own = members[0][0]
+                    called = self._called(self._first[best.a], own)
+                    for item, _ in members:
+                        found.setdefault(
+                            item.id,
+                            f"its music is that of {called} ({how}{best.reason}; confidence {best.confidence:.2f}, and "
+                            f"{EDITED:g} and more is a copy)",
+                        )
+        return found
+
     def _called(self, name: str, own: Item) -> str:
         if name == own.id:
             return "its own ground truth"
         return f"the test music {name}" if name in self._test else f"the dataset's clip {name}"
+
+
+def _joined(sounds: Iterable[tuple[Item, np.ndarray]]) -> dict[str, list[tuple[Item, np.ndarray]]]:
+    """Sounds by clip, those of segments in the order of their ids: two seconds are too short to know a song by."""
+    groups: dict[str, list[tuple[Item, np.ndarray]]] = {}
+    for item, sound in sounds:
+        short = item.clip_id is not None and len(sound) < _SHORT_S * SAMPLE_RATE
+        groups.setdefault(f"segments of {item.clip_id}" if short else item.id, []).append((item, sound))
+    return {key: sorted(members, key=lambda member: member[0].id) for key, members in groups.items()}
