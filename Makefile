@@ -131,7 +131,7 @@ $(STAMP_MMPOSE): $(STAMP)
 
 test-mmpose: $(STAMP_MMPOSE)
 	$(VENV_MMPOSE)/bin/python -m pytest tests/pose/test_mmpose.py tests/pose/test_vitpose.py tests/visual/test_video_backbone.py \
-		tests/benchmark/test_embedders.py::test_clap_runs_on_a_saved_model
+		tests/benchmark/test_embedders.py::test_clap_runs_on_a_saved_model tests/d2m_model/test_hub_codec.py
 
 lint: env
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import torch
 
 from d2m_model.atomic import write_file
+from d2m_model.codec.hub import PREFIX, HubCodec, open_hub_codec
 from d2m_model.codec.jukebox import LICENCE, JukeboxConfig, JukeboxVQVAE
 from d2m_model.config import LEVELS, from_mapping
 from tiktok_dm.errors import UserError
@@ -65,8 +66,22 @@ def read_codec_config(path: Path) -> tuple[int, str, JukeboxConfig]:
     return level, licence, from_mapping(JukeboxConfig, sizes, str(path))
 
 
-def open_codec(path: str | Path, level: int) -> JukeboxVQVAE:
-    """A frozen level of a codec, on the CPU.
+def open_codec(path: str | Path, level: int) -> JukeboxVQVAE | HubCodec:
+    """A frozen codec of the model, on the CPU: `open_vqvae`, or by `hf:NAME` one of transformers, of any level.
+
+    Raises:
+        UserError: as these do.
+    """
+    return open_hub_codec(str(path)) if is_hub_codec(path) else open_vqvae(path, level)
+
+
+def is_hub_codec(path: str | Path) -> bool:
+    """Whether a codec's place is the name of one of transformers."""
+    return str(path).startswith(PREFIX)
+
+
+def open_vqvae(path: str | Path, level: int) -> JukeboxVQVAE:
+    """A frozen level of a VQ-VAE, on the CPU.
 
     Args:
         path: a folder with `codec.safetensors` and `codec.yaml`, or a file in the public checkpoint's layout.
@@ -79,8 +94,8 @@ def open_codec(path: str | Path, level: int) -> JukeboxVQVAE:
     if not path.is_dir():
         if not path.exists():
             raise UserError(
-                f"There is no codec at {path}: give a folder that `d2m codec train` wrote, or JukeBox's vqvae.pth.tar "
-                "(`d2m codec fetch` gets it)."
+                f"There is no codec at {path}: give a folder that `d2m codec train` wrote, JukeBox's vqvae.pth.tar "
+                "(`d2m codec fetch` gets it), or hf:NAME for one of the Hugging Face hub."
             )
         return JukeboxVQVAE.from_checkpoint(path, level, licence=LICENCE)
     for name in (CONFIG_FILE, WEIGHTS_FILE):
@@ -92,9 +107,12 @@ def open_codec(path: str | Path, level: int) -> JukeboxVQVAE:
     return JukeboxVQVAE.from_checkpoint(path / WEIGHTS_FILE, level, config, licence)
 
 
-def fingerprint(codec: JukeboxVQVAE) -> str:
+def fingerprint(codec: JukeboxVQVAE | HubCodec) -> str:
     """SHA-256 of a codec's sizes, level and weights: what cached latents and codes depend on."""
-    digest = hashlib.sha256(repr((codec.level, dataclasses.astuple(codec.config))).encode())
+    if isinstance(codec, HubCodec):
+        digest = hashlib.sha256(codec.description.encode())
+    else:
+        digest = hashlib.sha256(repr((codec.level, dataclasses.astuple(codec.config))).encode())
     for name, value in sorted(codec.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().to(torch.float32).numpy().tobytes())

@@ -11,7 +11,7 @@ class Quantised(NamedTuple):
     """Code-book rows nearest to a latent.
 
     Args:
-        codes: (batch, frames) int64.
+        codes: (batch, frames) int64; (batch, code-books, frames) of a residual codec, whose rows are summed.
         latent: the rows, (batch, channels, frames), same type and device as what was quantised.
     """
 
@@ -43,7 +43,7 @@ class Codec(Protocol):
         """The nearest rows; no gradient."""
 
     def dequantise(self, codes: Tensor) -> Tensor:
-        """Rows (batch, channels, frames) of codes (batch, frames)."""
+        """Rows (batch, channels, frames) of codes, as `quantise` gives them."""
 
     def decode(self, latent: Tensor) -> Tensor:
         """Audio (batch, 1, frames * hop) of code-book rows (batch, channels, frames); differentiable in them."""

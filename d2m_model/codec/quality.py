@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d2m_model.codec.files import CONFIG_FILE, open_codec, read_codec_config
+from d2m_model.codec.files import CONFIG_FILE, is_hub_codec, open_codec, read_codec_config
+from d2m_model.codec.hub import PREFIX, HubCodec, open_hub_codec
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.codec.spectral import N_FFT, LogMel
 from d2m_model.config import LEVELS, one_of
@@ -79,7 +80,7 @@ def code_use(counts: np.ndarray) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def reconstruct(codec: JukeboxVQVAE, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray, Tensor]:
+def reconstruct(codec: JukeboxVQVAE | HubCodec, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray, Tensor]:
     """A sound through the codec, block by block.
 
     Args:
@@ -87,7 +88,8 @@ def reconstruct(codec: JukeboxVQVAE, audio: np.ndarray) -> tuple[np.ndarray, np.
         audio: float32 (samples,), at least one latent frame long.
 
     Returns:
-        float32 (frames * hop,) clipped to -1..1; codes (frames,); the continuous latent (channels, frames), on the CPU.
+        float32 (frames * hop,) clipped to -1..1; codes (frames,), or (code-books, frames) of a residual codec; the
+        continuous latent (channels, frames), on the CPU.
     """
     device = next(codec.parameters()).device
     block = BLOCK_S * codec.sample_rate // codec.hop * codec.hop
@@ -101,7 +103,7 @@ def reconstruct(codec: JukeboxVQVAE, audio: np.ndarray) -> tuple[np.ndarray, np.
         sound.append(codec.decode(quantised.latent)[0, 0].float().clamp(-1, 1).cpu().numpy())
         codes.append(quantised.codes[0].cpu().numpy())
         latents.append(latent[0].float().cpu())
-    return np.concatenate(sound), np.concatenate(codes), torch.cat(latents, dim=1)
+    return np.concatenate(sound), np.concatenate(codes, axis=-1), torch.cat(latents, dim=1)
 
 
 @torch.no_grad()
@@ -111,7 +113,9 @@ def mel_distance(estimate: np.ndarray, truth: np.ndarray, mel: LogMel) -> float:
     return float((pair[0] - pair[1]).abs().mean())
 
 
-def measure(codec: JukeboxVQVAE, sounds: Iterable[tuple[str, np.ndarray]]) -> tuple[list[CodecQuality], CodecQuality]:
+def measure(
+    codec: JukeboxVQVAE | HubCodec, sounds: Iterable[tuple[str, np.ndarray]]
+) -> tuple[list[CodecQuality], CodecQuality]:
     """Quality of each sound, and their mean (named `mean`), in which the code-book's use is that of all together.
 
     Sounds shorter than a window of the mel spectrogram are left out; silent ones have no SI-SDR, which the mean leaves
@@ -123,15 +127,18 @@ def measure(codec: JukeboxVQVAE, sounds: Iterable[tuple[str, np.ndarray]]) -> tu
     """
     mel = LogMel()
     found: list[CodecQuality] = []
-    total = np.zeros(codec.n_codes, np.int64)
+    total: np.ndarray | int = 0
     first = second = count = 0.0
     for name, audio in sounds:
         if len(audio) < max(N_FFT, codec.hop):
             continue
         again, codes, latent = reconstruct(codec, audio)
         truth = audio[: len(again)]
-        counts = np.bincount(codes, minlength=codec.n_codes)
-        total += counts
+        # Rows of several code-books count as those of one large one.
+        books = np.atleast_2d(codes)
+        own = books + codec.n_codes * np.arange(len(books))[:, None]
+        counts = np.bincount(own.ravel(), minlength=codec.n_codes * len(books))
+        total = total + counts
         used, perplexity = code_use(counts)
         values = latent.double()
         first, second, count = first + float(values.sum()), second + float((values**2).sum()), count + values.numel()
@@ -147,7 +154,7 @@ def measure(codec: JukeboxVQVAE, sounds: Iterable[tuple[str, np.ndarray]]) -> tu
                 float(values.std(correction=0)),
             )
         )
-    used, perplexity = code_use(total)
+    used, perplexity = code_use(np.atleast_1d(total))
     mean = first / count if count else float("nan")
     std = max(second / count - mean**2, 0.0) ** 0.5 if count else float("nan")
     ratios = [one.si_sdr_db for one in found if np.isfinite(one.si_sdr_db)]
@@ -163,12 +170,14 @@ def measure(codec: JukeboxVQVAE, sounds: Iterable[tuple[str, np.ndarray]]) -> tu
     )
 
 
-def open_for_report(path: Path, level: str = "") -> JukeboxVQVAE:
+def open_for_report(path: Path, level: str = "") -> JukeboxVQVAE | HubCodec:
     """A codec by the name of its level, `high` or `low`; if empty, a folder's own, and `high` of a checkpoint file.
 
     Raises:
         UserError: nothing there, no codec, or not of that level.
     """
+    if is_hub_codec(path):
+        return open_codec(path, 0)
     if level:
         one_of("level", level, LEVELS)
         return open_codec(path, LEVELS[level].codec_level)
@@ -206,7 +215,7 @@ class RoundTrip:
         name: what tables call it.
     """
 
-    def __init__(self, codec: JukeboxVQVAE, name: str) -> None:
+    def __init__(self, codec: JukeboxVQVAE | HubCodec, name: str) -> None:
         self.codec, self.name, self.licence = codec, name, codec.licence
 
     @torch.no_grad()
@@ -226,7 +235,7 @@ class RoundTrip:
 
 
 def load(argument: str = "") -> RoundTrip:
-    """A codec by `FOLDER` (of `d2m codec train`) or `LEVEL@FILE` (`high` or `low`, JukeBox's vqvae.pth.tar).
+    """A codec by `FOLDER` (of `d2m codec train`), `LEVEL@FILE` (`high` or `low`, JukeBox's vqvae.pth.tar) or `hf:NAME`.
 
     Raises:
         UserError: nothing there, or no such level.
@@ -235,6 +244,8 @@ def load(argument: str = "") -> RoundTrip:
 
     if not argument:
         raise UserError("Name the codec: d2m:FOLDER of `d2m codec train`, or d2m:high@vqvae.pth.tar.")
+    if is_hub_codec(argument):
+        return load_hub(argument.removeprefix(PREFIX))
     level, at, path = argument.partition("@")
     if at and level in LEVELS:
         return RoundTrip(open_codec(path, LEVELS[level].codec_level), f"JukeBox VQ-VAE, {level} level")
@@ -244,3 +255,15 @@ def load(argument: str = "") -> RoundTrip:
     number, _, _ = read_codec_config(folder / CONFIG_FILE)
     codec = open_codec(folder, number)
     return RoundTrip(codec, f"VQ-VAE of {folder.name}, hop {codec.hop}, {codec.n_codes} codes")
+
+
+def load_hub(argument: str = "") -> RoundTrip:
+    """A codec of transformers by `NAME[@BOOKS]`, see `hub`.
+
+    Raises:
+        UserError: as `open_hub_codec`.
+    """
+    if not argument:
+        raise UserError("Name the codec: hf:NAME of the Hugging Face hub, for example hf:facebook/encodec_24khz.")
+    codec = open_hub_codec(argument)
+    return RoundTrip(codec, f"{codec.name}, {codec.books} code-books")

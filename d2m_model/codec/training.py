@@ -19,7 +19,7 @@ from torch import Tensor
 
 from d2m_model.atomic import new_folder, recover, write_file
 from d2m_model.codec.ema_codebook import EmaCodebook
-from d2m_model.codec.files import open_codec, write_codec
+from d2m_model.codec.files import open_vqvae, write_codec
 from d2m_model.codec.jukebox import JukeboxConfig, JukeboxVQVAE
 from d2m_model.codec.losses import LOSSES, CodecLosses
 from d2m_model.codec.quality import code_use, describe, measure, quality_json
@@ -122,10 +122,10 @@ class _Run:
         torch.manual_seed(config.seed)
         resumes = started and last.is_dir()
         if resumes:
-            codec = open_codec(last, self.level)
+            codec = open_vqvae(last, self.level)
             licence = codec.licence
         elif config.init:
-            codec = open_codec(config.init, self.level)
+            codec = open_vqvae(config.init, self.level)
             licence = codec.licence
             if config.codec not in (JukeboxConfig(), codec.config):
                 raise UserError(f"The codec in {config.init} has other sizes than the codec section; leave that out.")
@@ -341,7 +341,7 @@ class _Run:
         best = self.out / "best"
         if not best.is_dir():
             self._keep_best(math.inf)
-        codec = open_codec(best, self.level)
+        codec = open_vqvae(best, self.level)
         held, seconds = [], 0.0
         for sound in self.held or self.sounds:
             held.append((sound.name, sound.audio()))

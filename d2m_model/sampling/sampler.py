@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from d2m_model.acceleration import accelerate
 from d2m_model.checkpoint import read_model
-from d2m_model.codec.files import CONFIG_FILE, WEIGHTS_FILE, fingerprint, open_codec
+from d2m_model.codec.files import CONFIG_FILE, WEIGHTS_FILE, fingerprint, is_hub_codec, open_codec
+from d2m_model.codec.hub import HubCodec
 from d2m_model.codec.interface import Codec, freeze
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import LEVELS, ModelConfig
@@ -47,7 +48,7 @@ from tiktok_dm.machine import find_device
 from tiktok_dm.schema import SEGMENT_S
 
 
-def open_codec_of(folder: Path, config: ModelConfig, codec: str | Path | None = None) -> JukeboxVQVAE:
+def open_codec_of(folder: Path, config: ModelConfig, codec: str | Path | None = None) -> JukeboxVQVAE | HubCodec:
     """The codec that belongs to a model folder: the given one, the folder's own, or the one that training recorded.
 
     Raises:
@@ -55,12 +56,12 @@ def open_codec_of(folder: Path, config: ModelConfig, codec: str | Path | None = 
     """
     recorded = _recorded_codec(folder)
     if codec is not None:
-        path = Path(codec)
+        path: str | Path = codec
     elif (folder / WEIGHTS_FILE).is_file() and (folder / CONFIG_FILE).is_file():
         path = folder
     elif recorded.get("path"):
-        path = Path(str(recorded["path"]))
-        if not path.exists():
+        path = recorded["path"] if is_hub_codec(recorded["path"]) else Path(str(recorded["path"]))
+        if isinstance(path, Path) and not path.exists():
             raise UserError(
                 f"The model in {folder} was trained with the codec {path}, which is not there: give --codec."
             )
@@ -99,7 +100,7 @@ def check_fit(config: ModelConfig, codec: Codec) -> None:
         UserError: a codec that no music could come out of with this model.
     """
     wanted = LEVELS[config.level]
-    if codec.hop != wanted.hop:
+    if codec.hop != wanted.hop and config.latent_frames == wanted.frames:
         raise UserError(
             f"The model is of level {config.level!r} (hop {wanted.hop}), and the codec's hop is {codec.hop}: give a "
             "codec of the model's level."
@@ -128,7 +129,7 @@ class Music:
     Args:
         audio: (samples,) float32 as the codec decodes it: neither clipped nor brought to a loudness.
         sample_rate: Hz.
-        codes: (frames,) int64, the code-book rows that were decoded.
+        codes: (frames,) int64, the code-book rows that were decoded; (code-books, frames) of a residual codec.
         licence: the sentence that music made with the codec's weights carries; empty where there is none.
         plan: where windows lay and were joined.
         name: of the dance.
@@ -216,7 +217,7 @@ class LatentsToCodes:
         self.codec = codec
 
     def __call__(self, latent: Tensor) -> Tensor:
-        """Codes (frames,) int64 of a latent (channels, frames)."""
+        """Codes (frames,) int64, or (code-books, frames), of a latent (channels, frames)."""
         with _exact():
             return self.codec.quantise(latent[None]).codes[0]
 
@@ -238,15 +239,15 @@ class CodesToAudio:
         self.chunk = max(1, round(chunk_s * codec.sample_rate / codec.hop))
 
     def __call__(self, codes: Tensor) -> np.ndarray:
-        """Sound (frames * hop,) float32 of codes (frames,), not clipped."""
-        frames = len(codes)
+        """Sound (frames * hop,) float32 of codes (frames,), or (code-books, frames), not clipped."""
+        frames = codes.shape[-1]
         chunk, context = (frames, 0) if self.context is None else (self.chunk, self.context)
         parts = []
         with _exact():
             for begin in range(0, frames, chunk):
                 end = min(begin + chunk, frames)
                 first, last = max(0, begin - context), min(frames, end + context)
-                sound = self.codec.decode(self.codec.dequantise(codes[None, first:last]))[0, 0]
+                sound = self.codec.decode(self.codec.dequantise(codes[None, ..., first:last]))[0, 0]
                 parts.append(sound[(begin - first) * self.codec.hop : (end - first) * self.codec.hop].float().cpu())
         return torch.cat(parts).numpy()
 

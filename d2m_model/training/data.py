@@ -22,6 +22,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from d2m_model.atomic import new_folder
 from d2m_model.codec.files import fingerprint
+from d2m_model.codec.hub import HubCodec
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import SEGMENT_SAMPLES, ModelConfig
 from d2m_model.motion import check_motion, to_units
@@ -44,7 +45,7 @@ class Segments:
         genre: (n,) int64, or None.
         audio: (n, 44100) float32, at the training's peak.
         latent: (n, gains, channels, frames) float32, the codec's latent of the audio times each gain.
-        codes: (n, gains, frames) int32.
+        codes: (n, gains, frames) int32; (n, gains, code-books, frames) of a residual codec.
         gains: the factors.
         key: of the cached folder; changes with data, codec, gains and what the model reads.
     """
@@ -89,7 +90,7 @@ class Segments:
 def load_segments(
     dataset: str,
     split: str,
-    codec: JukeboxVQVAE,
+    codec: JukeboxVQVAE | HubCodec,
     model: ModelConfig,
     gains: list[float],
     cache: Path,
@@ -120,18 +121,19 @@ def load_segments(
     return _open(folder, key)
 
 
-def check_codec(codec: JukeboxVQVAE, model: ModelConfig) -> None:
+def check_codec(codec: JukeboxVQVAE | HubCodec, model: ModelConfig) -> None:
     """Raise `UserError` unless the codec's latents of a segment are what the model makes."""
     frames = codec.n_frames(SEGMENT_SAMPLES)
     if (codec.latent_channels, frames) != (model.latent_channels, model.latent_frames):
         raise UserError(
             f"The codec's latent of 2 s is {codec.latent_channels} x {frames}, the model's {model.latent_channels} x "
-            f"{model.latent_frames}; set model.latent_channels and model.level to the codec's."
+            f"{model.latent_frames}; set model.latent_channels and model.level to the codec's (or, of a codec with "
+            f"neither level's frames, model.latent_channels={codec.latent_channels} model.latent_frames={frames})."
         )
 
 
 def cache_key(
-    dataset: str, split: str, codec: JukeboxVQVAE, model: ModelConfig, gains: list[float], peak: float = 0.0
+    dataset: str, split: str, codec: JukeboxVQVAE | HubCodec, model: ModelConfig, gains: list[float], peak: float = 0.0
 ) -> str:
     """Name of the cached folder: everything that its numbers depend on, hashed."""
     reads = [model.motion_frames, model.motion_features, model.motion_units, model.visual_features, model.genres]
@@ -268,7 +270,7 @@ class _Rows:
 
 
 def _fill(
-    folder: Path, n: int, rows: Iterator[dict[str, Any]], codec: JukeboxVQVAE, gains: list[float], where: str
+    folder: Path, n: int, rows: Iterator[dict[str, Any]], codec: JukeboxVQVAE | HubCodec, gains: list[float], where: str
 ) -> None:
     """Write the arrays of `n` rows and what the codec makes of their audio, a few rows at a time."""
     if not n:
@@ -285,7 +287,7 @@ def _fill(
             codes = codec.quantise(encoded).codes.to(torch.int32)
         shape = (len(chunk), len(gains))
         arrays["latent"] = encoded.reshape(*shape, *encoded.shape[1:]).cpu().numpy()
-        arrays["codes"] = codes.reshape(*shape, -1).cpu().numpy()
+        arrays["codes"] = codes.reshape(*shape, *codes.shape[1:]).cpu().numpy()
         for name, values in arrays.items():
             if name not in files:
                 files[name] = _Rows(folder / f"{name}.npy", n, values.shape[1:], values.dtype)

@@ -23,6 +23,7 @@ import torch
 
 from d2m_model.atomic import new_folder, recover
 from d2m_model.codec.files import write_codec
+from d2m_model.codec.hub import HubCodec
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.model_folder import write_model
 from d2m_model.networks.d2m_gan import D2MGAN
@@ -37,7 +38,7 @@ LOSSES_FILE = "losses.csv"
 def write_checkpoint(
     folder: Path,
     model: D2MGAN,
-    codec: JukeboxVQVAE,
+    codec: JukeboxVQVAE | HubCodec,
     training: Mapping[str, Any],
     state: Mapping[str, Any] | None = None,
 ) -> None:
@@ -51,7 +52,7 @@ def write_checkpoint(
     """
     with new_folder(folder, replace=True) as unfinished:
         write_model(model, model.config, unfinished)
-        if not codec.licence:
+        if isinstance(codec, JukeboxVQVAE) and not codec.licence:
             write_codec(codec, unfinished)
         text = json.dumps(training, indent=1, sort_keys=True) + "\n"
         (unfinished / TRAINING_FILE).write_text(text, encoding="utf-8")

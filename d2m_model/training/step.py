@@ -41,7 +41,7 @@ class Batch(NamedTuple):
         visual: (batch, 1, visual_features), or None.
         genre: (batch,) int64, or None.
         latent: the codec's continuous latent of the true audio, (batch, channels, frames).
-        codes: (batch, frames) integers, nearest rows of the latent.
+        codes: (batch, frames) integers, nearest rows of the latent; (batch, code-books, frames) of a residual codec.
         audio: (batch, 1, samples); None where no loss needs it.
     """
 

@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader
 
 from d2m_model.acceleration import accelerate
 from d2m_model.checkpoint import read_model
-from d2m_model.codec.files import fingerprint, open_codec
+from d2m_model.codec.files import fingerprint, is_hub_codec, open_codec
+from d2m_model.codec.hub import HubCodec
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.codec.spectral import LogMel
 from d2m_model.config import LEVELS
@@ -74,7 +75,7 @@ def cache_folder(config: TrainingConfig) -> Path:
     return Path(os.environ.get("D2M_CACHE") or user_cache_path("tiktok-dm") / "latents")
 
 
-def load_data(config: TrainingConfig, codec: JukeboxVQVAE) -> Data:
+def load_data(config: TrainingConfig, codec: JukeboxVQVAE | HubCodec) -> Data:
     """The training and validation segments, encoded now where the cache lacks them.
 
     Raises:
@@ -249,7 +250,12 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainingConfig, fabric: Any, codec: JukeboxVQVAE, data: Data, start: D2MGAN | None = None
+        self,
+        config: TrainingConfig,
+        fabric: Any,
+        codec: JukeboxVQVAE | HubCodec,
+        data: Data,
+        start: D2MGAN | None = None,
     ) -> None:
         self.config, self.fabric, self.codec, self.data = config, fabric, codec, data
         self.run = Path(config.out)
@@ -497,7 +503,7 @@ class Trainer:
         write_checkpoint(self.run / ("best" if best else "last"), self.sampler(), self.codec, self._facts(), state)
 
     def _facts(self) -> dict[str, Any]:
-        segments = self.data.train_segments
+        segments, codec = self.data.train_segments, self.config.codec
         return {
             "step": self.done,
             "validation": self.validation,
@@ -506,7 +512,7 @@ class Trainer:
             "model": asdict(self.config.model),
             "dataset": {"path": self.config.dataset, "fingerprint": dataset_fingerprint(self.config.dataset)},
             "codec": {
-                "path": str(Path(self.config.codec).absolute()),
+                "path": codec if is_hub_codec(codec) else str(Path(codec).absolute()),
                 "sha256": fingerprint(self.codec),
                 "licence": self.codec.licence,
             },
