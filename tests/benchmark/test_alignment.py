@@ -81,6 +81,31 @@ def test_nobody_moving_or_there_has_no_motion_beat() -> None:
     assert len(alignment.motion_beats(np.zeros((1, 25, 3)))) == 0
 
 
+def moving(speeds: list[float]) -> np.ndarray:
+    """A body whose joints all move by so many px from frame to frame."""
+    pose = np.ones((len(speeds) + 1, 25, 3))
+    pose[:, :, 0] = np.concatenate([[0], np.cumsum(speeds)])[:, None]
+    return pose
+
+
+def test_aistpps_motion_beats_are_the_least_speeds_within_a_sixth_of_a_second() -> None:
+    """At 60 a second within ten frames: 12 is the least about it, 15 is not (12 is lower and near), 30 is."""
+    speeds = [5.0] * 45
+    speeds[12], speeds[15], speeds[30] = 1.0, 2.0, 3.0
+    found = alignment.motion_beats_aistpp(moving(speeds), 60)
+    assert found.tolist() == [13 / 60, 31 / 60]  # speed k is that of frame k + 1
+    # At 30 a second within five frames.
+    assert alignment.motion_beats_aistpp(moving(speeds), 30).tolist() == [13 / 30, 31 / 30]
+    # The first frame has speed 0: none within a sixth of a second of it.
+    speeds[4] = 0.5
+    assert alignment.motion_beats_aistpp(moving(speeds), 60).tolist() == [31 / 60]
+    assert len(alignment.motion_beats_aistpp(np.zeros((1, 25, 3)))) == 0
+    assert len(alignment.motion_beats_aistpp(np.ones((60, 25, 3)))) == 0
+    unseen = moving(speeds)
+    unseen[28:34, :, 2] = 0
+    assert alignment.motion_beats_aistpp(unseen, 30).tolist() == [13 / 30]
+
+
 def test_a_gap_makes_no_motion_beat() -> None:
     pose = dance(100, 0.3, 8, 1)[:, 0]
     whole = alignment.motion_beats(pose)

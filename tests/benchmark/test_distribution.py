@@ -170,3 +170,13 @@ def test_sets_too_small_are_not_defined() -> None:
 def test_what_is_no_pair_of_sets(reference: np.ndarray, generated: np.ndarray, words: str) -> None:
     with pytest.raises(UserError, match=words):
         d.distribution_metrics(reference, generated)
+
+
+def test_kad_by_either_sets_bandwidth() -> None:
+    """Swapping the sets swaps whose bandwidth it is; of equal spreads both are alike, of others they differ."""
+    rng = np.random.default_rng(8)
+    a, b = rng.normal(size=(60, 3)), 3 * rng.normal(size=(50, 3)) + 1
+    assert d.kad(a, b, bandwidth_of="generated") == pytest.approx(d.kad(b, a))
+    assert d.kad(a, b, bandwidth_of="generated") < d.kad(a, b)
+    with pytest.raises(ValueError, match="bandwidth"):
+        d.kad(a, b, bandwidth_of="both")

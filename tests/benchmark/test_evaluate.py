@@ -68,10 +68,12 @@ def test_the_music_itself_is_perfect(dataset: Path, sounds: dict[str, np.ndarray
         assert value[name] == 1.0
     assert value["beat_f_70ms"] > 0.97  # the dataset's beats are the truth, and the tracker all but perfect
     assert value["tempo_error"] < 0.5
-    for name in ("beat_align_motion_aistpp", "beat_align_motion_aistpp_all"):
-        assert value[name] == pytest.approx(result.beside[name + "_reference"].value, abs=1e-4)
-        assert value[name] > 0.9
-        assert result.beside[name + "_shuffled"].value < 0.6
+    # AIST++'s unsmoothed motion beats lie a little beside the music's.
+    for name, least in (("beat_align_motion_smoothed", 0.9), ("beat_align_motion_aistpp", 0.8)):
+        for whole in (name, name + "_all"):
+            assert value[whole] == pytest.approx(result.beside[whole + "_reference"].value, abs=1e-4)
+            assert value[whole] > least
+            assert result.beside[whole + "_shuffled"].value < 0.6
     assert value["fad"] == pytest.approx(0, abs=1e-3)  # FLAC's 16 bits
     assert value["coverage"] == 1.0
     assert result.counts == {"references": 5, "clips": 5, "songs": 4}

@@ -27,6 +27,8 @@ def results(case: dict[str, Any]) -> dict[str, float]:
         "beat_hit_d2m": published_beats.beat_hit_d2m(*bins),
         "beat_precision_loris": published_beats.beat_precision_loris(*bins),
         "beat_recall_loris": published_beats.beat_recall_loris(*bins),
+        "onset_precision_1s": published_beats.onset_precision_1s(*bins),
+        "onset_recall_1s": published_beats.onset_recall_1s(*bins),
         "csd": published_beats.csd(precision),
         "hsd": published_beats.hsd(recall),
         "f1_loris": published_beats.f1_loris(precision, recall),

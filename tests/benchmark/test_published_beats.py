@@ -134,14 +134,35 @@ NAN = math.nan
 def test_scores_of_one_clip(reference: str, generated: str, coverage: float, hit: float, precision: float) -> None:
     g, s = bins(reference), bins(generated)
     found = beats.clip_scores(g, s, g, s)
+    common = min(len(g), len(s))
+    both, claimed, there = (g & s if len(g) == len(s) else g[:common] & s[:common]).sum(), s[:common], g[:common]
     expected = {
         "beat_coverage_d2m": coverage,
         "beat_hit_d2m": hit,
-        "beat_precision_loris": precision,
-        "beat_recall_loris": hit,
+        "beat_precision_loris": both / claimed.sum() if claimed.any() else 0.0,
+        "beat_recall_loris": both / there.sum() if there.any() else 0.0,
+        "onset_precision_1s": precision,
+        "onset_recall_1s": hit,
     }
     assert found.keys() == expected.keys()
     np.testing.assert_array_equal(list(found.values()), list(expected.values()))
+
+
+def test_loris_as_published_where_it_differs() -> None:
+    """0 for 0 / 0, and the reference cut to the generated length: by hand."""
+    nothing, some = bins("0000"), bins("0100")
+    assert (beats.beat_precision_loris(nothing, nothing), beats.beat_recall_loris(nothing, some)) == (0.0, 0.0)
+    # 1111 against 11: of two seconds both have, all are met; the whole reference is half met.
+    assert (
+        beats.beat_precision_loris(bins("1111"), bins("11")),
+        beats.beat_recall_loris(bins("1111"), bins("11")),
+    ) == (
+        1.0,
+        1.0,
+    )
+    assert beats.onset_recall_1s(bins("1111"), bins("11")) == 0.5
+    assert beats.beat_recall_loris(bins("0011"), bins("10")) == 0.0  # none in the two common seconds
+    assert beats.onset_recall_1s(bins("0011"), bins("10")) == 0.0
 
 
 def test_scores_over_clips() -> None:
@@ -210,11 +231,11 @@ def test_evaluate_on_injected_onsets() -> None:
     value = {name: score.value for name, score in result.metrics.items()}
     assert value["beat_coverage_d2m"] == pytest.approx((1 / 3 + 3) / 2)
     assert value["beat_hit_d2m"] == pytest.approx((1 / 3 + 1) / 2)
-    assert value["beat_precision_loris"] == pytest.approx((1 / 2 + 1) / 2)
-    assert value["beat_recall_loris"] == pytest.approx((1 / 2 + 1) / 2)
-    assert value["csd"] == pytest.approx(math.sqrt(2) / 4)
-    assert value["hsd"] == pytest.approx(math.sqrt(2) / 4)
-    assert value["f1_loris"] == pytest.approx(0.75)
+    assert value["onset_precision_1s"] == value["onset_recall_1s"] == pytest.approx((1 / 2 + 1) / 2)
+    assert value["beat_precision_loris"] == pytest.approx((1 / 2 + 1 + 0) / 3)  # 0 for 0 / 0, as published
+    assert value["beat_recall_loris"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert value["csd"] == value["hsd"] == pytest.approx(0.5)  # of 1/2, 1, 0
+    assert value["f1_loris"] == pytest.approx(0.5)
     assert result.metrics["beat_hit_d2m"].n == 2
     assert result.undefined["beat_hit_d2m"] == 1
     assert any("1 references have no onset" in note for note in result.notes)

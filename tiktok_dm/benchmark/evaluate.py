@@ -324,15 +324,23 @@ class _Scoring:
     def _alignment(self) -> None:
         if any(item.poses is None for item in self.items):
             return
-        motions = [
-            [_until(alignment.motion_beats(poses[:, dancer]), ours.seconds) for dancer in range(poses.shape[1])]
-            for poses, ours in ((item.poses, ours) for item, ours in zip(self.items, self.ours, strict=True))
-            if poses is not None
-        ]
         seconds = [features.seconds for features in self.ours]
         musics = [_until(theirs.whole.beats_s, length) for theirs, length in zip(self.theirs, seconds, strict=True)]
         own_musics = [_until(ours.whole.beats_s, length) for ours, length in zip(self.ours, seconds, strict=True)]
-        for over, name in (("motion", "beat_align_motion_aistpp"), ("music", "beat_align_music_bailando")):
+
+        def beats_of(find: Callable[[np.ndarray], np.ndarray]) -> list[list[np.ndarray]]:
+            return [
+                [_until(find(item.poses[:, dancer]), ours.seconds) for dancer in range(item.poses.shape[1])]
+                for item, ours in zip(self.items, self.ours, strict=True)
+                if item.poses is not None
+            ]
+
+        smoothed, own_beats = beats_of(alignment.motion_beats), beats_of(alignment.motion_beats_aistpp)
+        for over, name, motions in (
+            ("motion", "beat_align_motion_aistpp", own_beats),
+            ("motion", "beat_align_motion_smoothed", smoothed),
+            ("music", "beat_align_music_bailando", smoothed),
+        ):
             lead = alignment.score_matrix([dancers[0] for dancers in motions], musics, seconds, over=over)
             everyone = _all_dancers(motions, musics, seconds, over)
             own = alignment.score_matrix([dancers[0] for dancers in motions], own_musics, seconds, over=over)

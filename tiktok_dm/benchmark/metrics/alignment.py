@@ -4,7 +4,8 @@ A motion beat is a local minimum of a dancer's mean joint speed: dancers hit a p
 name "beat alignment score" in the literature and are kept apart here:
 
 - `beat_align_motion_aistpp` (AIST++: Li et al., ICCV 2021), the mean over *motion* beats of exp(-d^2 / (2 sigma^2)), d
-  the time to the nearest music beat: it asks that movement is musical, and a music with many beats gains.
+  the time to the nearest music beat: it asks that movement is musical, and a music with many beats gains. Its motion
+  beats are `motion_beats_aistpp`; with Bailando's, `motion_beats`, it is `beat_align_motion_smoothed` here.
 - `beat_align_music_bailando` (Bailando: Siyao et al., CVPR 2022), the same mean over *music* beats, d to the nearest
   motion beat: it asks that the music is danced, and a music with few beats gains.
 
@@ -81,6 +82,33 @@ def motion_beats(pose: np.ndarray, fps: float = POSE_FPS) -> np.ndarray:
         minima = (found_at["left_edges"] + found_at["right_edges"]) / 2
         found.append((first + minima + 0.5) / fps)
     return np.concatenate(found) if found else np.zeros(0)
+
+
+AISTPP_REACH_S = 10 / 60
+"""AIST++ takes a speed for a beat that is below those of ten frames before and after, at 60 a second."""
+
+
+def motion_beats_aistpp(pose: np.ndarray, fps: float = POSE_FPS) -> np.ndarray:
+    """Motion beats of one dancer as AIST++ finds them, s from the first frame, ascending.
+
+    Frames whose joints' mean speed from the frame before is strictly the least of all within 1/6 s, unsmoothed. The
+    first frame has speed 0, so that none follows within 1/6 s of it, and an end of the dance is no beat. A stretch in
+    which the dancer is not seen divides the dance; AIST++'s own poses have none.
+
+    Args:
+        pose: (frames, joints, 3), see `joint_speed`.
+    """
+    from scipy.signal import argrelextrema
+
+    speed = np.concatenate([[0.0], joint_speed(pose, fps)]) if len(pose) > 1 else np.zeros(len(pose))
+    known = ~np.isnan(speed)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(int)))
+    reach = max(1, round(AISTPP_REACH_S * fps))
+    found = [
+        first + argrelextrema(speed[first:end], np.less, order=reach)[0]
+        for first, end in zip(edges[::2], edges[1::2], strict=True)
+    ]
+    return np.concatenate(found) / fps if found else np.zeros(0)
 
 
 # ------------------------------------------------------------------------------------------- one pair

@@ -62,6 +62,7 @@ class ClipMetric:
 
 _D2M = "onsets in one-second bins, detector wait=1, delta=0.2, pre_avg=1, post_avg=1, post_max=1"
 _LORIS = "onsets in one-second bins, detector wait=1, delta=0.2, pre_avg=post_avg=pre_max=post_max=3"
+_LORIS_PAPER = "Yu et al., ICML 2023 (LORIS), arXiv 2305.01319"
 _D2M_GAN = "D2M-GAN, CDCD, UniMuMo"
 _PUBLISHED = "published beats (they saturate)"
 _TRACKED = "tracked beats"
@@ -96,14 +97,23 @@ def _tracked(suffix: str, where: str) -> tuple[Metric, ...]:
 
 def _alignment(suffix: str, whose: str) -> tuple[Metric, ...]:
     aistpp, bailando = "Li et al., ICCV 2021 (AIST++)", "Siyao et al., CVPR 2022 (Bailando)"
+    formula = "mean over motion beats of exp(-d^2 / 2 sigma^2) to the nearest music beat, sigma 0.05 s"
     return (
         _mean(
             f"beat_align_motion_aistpp{suffix}",
             _DANCE,
             "higher",
             "",
-            f"mean over motion beats of exp(-d^2 / 2 sigma^2) to the nearest music beat, sigma 0.05 s, {whose}",
+            f"{formula}; AIST++'s own motion beats, least speeds within 1/6 s; {whose}",
             aistpp,
+        ),
+        _mean(
+            f"beat_align_motion_smoothed{suffix}",
+            _DANCE,
+            "higher",
+            "",
+            f"{formula}; Bailando's motion beats, minima of the smoothed speed; {whose}",
+            f"{aistpp}; motion beats of {bailando}",
         ),
         _mean(
             f"beat_align_music_bailando{suffix}",
@@ -121,27 +131,41 @@ METRICS: dict[str, Metric] = {
     for metric in (
         _mean("beat_coverage_d2m", _PUBLISHED, "", "", f"sum(s) / sum(g), may pass 1; {_D2M}", _D2M_GAN),
         _mean("beat_hit_d2m", _PUBLISHED, "higher", "", f"sum(g and s) / sum(g); {_D2M}", _D2M_GAN),
-        _mean("beat_precision_loris", _PUBLISHED, "higher", "", f"sum(g and s) / sum(s); {_LORIS}", "LORIS and later"),
-        _mean("beat_recall_loris", _PUBLISHED, "higher", "", f"sum(g and s) / sum(g); {_LORIS}", "LORIS and later"),
+        _mean(
+            "beat_precision_loris",
+            _PUBLISHED,
+            "higher",
+            "",
+            f"sum(g and s) / sum(s) over the seconds that both have, 0 for 0 / 0; {_LORIS}",
+            _LORIS_PAPER,
+        ),
+        _mean(
+            "beat_recall_loris",
+            _PUBLISHED,
+            "higher",
+            "",
+            f"sum(g and s) / sum(g) over the seconds that both have, 0 for 0 / 0; {_LORIS}",
+            _LORIS_PAPER,
+        ),
         Metric(
             "csd",
             _PUBLISHED,
             ("beat_precision_loris",),
             intervals.deviation,
-            "lower",
+            "",
             "",
             "sample standard deviation over clips of beat_precision_loris",
-            "LORIS and later",
+            _LORIS_PAPER,
         ),
         Metric(
             "hsd",
             _PUBLISHED,
             ("beat_recall_loris",),
             intervals.deviation,
-            "lower",
+            "",
             "",
             "sample standard deviation over clips of beat_recall_loris",
-            "LORIS and later",
+            _LORIS_PAPER,
         ),
         Metric(
             "f1_loris",
@@ -151,8 +175,24 @@ METRICS: dict[str, Metric] = {
             "higher",
             "",
             "2 P R / (P + R) of the means of precision and recall",
-            "LORIS and later",
+            _LORIS_PAPER,
             (0.0, 1.0),
+        ),
+        _mean(
+            "onset_precision_1s",
+            _PUBLISHED,
+            "higher",
+            "",
+            f"sum(g and s) / sum(s) over the whole reference, undefined for 0 / 0; {_LORIS}",
+            "",
+        ),
+        _mean(
+            "onset_recall_1s",
+            _PUBLISHED,
+            "higher",
+            "",
+            f"sum(g and s) / sum(g) over the whole reference, seconds without music being missed; {_LORIS}",
+            "",
         ),
         *_tracked("", "over the whole dance"),
         *_tracked("_2s", "over each two seconds alone, mean over a clip's"),

@@ -161,20 +161,29 @@ def bandwidth(reference: np.ndarray, *, seed: int = 0) -> float:
     return float(np.median(distances)) or float(distances.mean()) or 1.0
 
 
-def kad(reference: np.ndarray, generated: np.ndarray, *, seed: int = 0) -> float:
+def kad(reference: np.ndarray, generated: np.ndarray, *, bandwidth_of: str = "reference", seed: int = 0) -> float:
     """Kernel audio distance (Chung et al. 2025): 100 times the unbiased squared MMD (Gretton et al. 2012, eq. 3).
 
     MMD^2 = mean over i != j of k(x_i, x_j) + mean over i != j of k(y_i, y_j) - 2 mean over i, j of k(x_i, y_j), with
-    k(a, b) = exp(-|a - b|^2 / (2 s^2)) and s the reference's `bandwidth`. No unit; at most 200.
+    k(a, b) = exp(-|a - b|^2 / (2 s^2)) and s a set's `bandwidth`. No unit; at most 200.
+
+    s is the reference's here, so that all systems are measured by one kernel. The program kadtk takes the evaluated
+    set's (`bandwidth_of="generated"`): there a system whose music varies much is measured by a wider, milder kernel.
+
+    Args:
+        bandwidth_of: `reference` or `generated`.
 
     Raises:
+        ValueError: another `bandwidth_of`.
         UserError: fewer than two points in a set; see `validate`.
     """
     reference, generated = validate(reference, generated)
     n, m = len(reference), len(generated)
     if min(n, m) < 2:
         raise UserError(f"KAD needs two points in each set, not {n} and {m}")
-    s = bandwidth(reference, seed=seed)
+    if bandwidth_of not in ("reference", "generated"):
+        raise ValueError(f"the bandwidth is the reference's or the generated set's, not {bandwidth_of!r}")
+    s = bandwidth(reference if bandwidth_of == "reference" else generated, seed=seed)
     within_reference = (_kernel_sum(reference, reference, s) - n) / (n * (n - 1))
     within_generated = (_kernel_sum(generated, generated, s) - m) / (m * (m - 1))
     across = _kernel_sum(reference, generated, s) / (n * m)

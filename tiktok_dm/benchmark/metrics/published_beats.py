@@ -143,8 +143,41 @@ def beat_hit_d2m(reference: np.ndarray, generated: np.ndarray) -> float:
     return _ratio((reference & fitted(reference, generated)).sum(), reference.sum())
 
 
+def _common(reference: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both cut to the seconds that both have, as LORIS' own code does: an end that is missed costs nothing."""
+    validate(reference, generated)
+    common = min(len(reference), len(generated))
+    return reference[:common], generated[:common]
+
+
 def beat_precision_loris(reference: np.ndarray, generated: np.ndarray) -> float:
-    """sum(g and s) / sum(s) of one clip, 0..1 (Yu et al., ICML 2023).
+    """sum(g and s) / sum(s) over the seconds that both have, 0..1 (Yu et al., ICML 2023); 0 for 0 / 0, as published.
+
+    Args:
+        reference, generated: bins of `LORIS` onsets, see `onset_bins`.
+
+    Raises:
+        ValueError: see `validate`.
+    """
+    reference, generated = _common(reference, generated)
+    return float((reference & generated).sum() / max(1, generated.sum()))
+
+
+def beat_recall_loris(reference: np.ndarray, generated: np.ndarray) -> float:
+    """sum(g and s) / sum(g) over the seconds that both have, 0..1 (Yu et al., ICML 2023); 0 for 0 / 0, as published.
+
+    Args:
+        reference, generated: bins of `LORIS` onsets, see `onset_bins`.
+
+    Raises:
+        ValueError: see `validate`.
+    """
+    reference, generated = _common(reference, generated)
+    return float((reference & generated).sum() / max(1, reference.sum()))
+
+
+def onset_precision_1s(reference: np.ndarray, generated: np.ndarray) -> float:
+    """`beat_precision_loris` over the whole reference, nan for 0 / 0.
 
     Where the generated music has no onset: 0 if the reference has one, else nan.
 
@@ -161,8 +194,8 @@ def beat_precision_loris(reference: np.ndarray, generated: np.ndarray) -> float:
     return _ratio((reference & generated).sum(), generated.sum())
 
 
-def beat_recall_loris(reference: np.ndarray, generated: np.ndarray) -> float:
-    """sum(g and s) / sum(g) of one clip, 0..1 (Yu et al., ICML 2023); nan where the reference has no onset.
+def onset_recall_1s(reference: np.ndarray, generated: np.ndarray) -> float:
+    """`beat_recall_loris` over the whole reference, a second without music being missed; nan without an onset there.
 
     Args:
         reference, generated: bins of `LORIS` onsets, see `onset_bins`.
@@ -198,12 +231,14 @@ def f1_loris(precisions: Sequence[float] | np.ndarray, recalls: Sequence[float] 
 def clip_scores(
     reference_d2m: np.ndarray, generated_d2m: np.ndarray, reference_loris: np.ndarray, generated_loris: np.ndarray
 ) -> dict[str, float]:
-    """The four scores of one clip by name, from the bins (n,) of both detectors."""
+    """The six scores of one clip by name, from the bins (n,) of both detectors."""
     return {
         "beat_coverage_d2m": beat_coverage_d2m(reference_d2m, generated_d2m),
         "beat_hit_d2m": beat_hit_d2m(reference_d2m, generated_d2m),
         "beat_precision_loris": beat_precision_loris(reference_loris, generated_loris),
         "beat_recall_loris": beat_recall_loris(reference_loris, generated_loris),
+        "onset_precision_1s": onset_precision_1s(reference_loris, generated_loris),
+        "onset_recall_1s": onset_recall_1s(reference_loris, generated_loris),
     }
 
 
