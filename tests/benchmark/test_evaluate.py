@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,32 @@ def test_systems_on_other_references_are_not_compared(dataset: Path, sounds: dic
 
 
 # ------------------------------------------------------------------------------------------- the training set
+
+
+def test_training_music_is_listened_to_once_for_all_evaluations(
+    dataset: Path, sounds: dict[str, np.ndarray], cache: FeatureCache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(training_music.platformdirs, "user_cache_path", lambda name: tmp_path)
+    monkeypatch.setattr(training_music, "_LAST", {})
+    heard: list[int] = []
+    plain = training_music.listen
+    monkeypatch.setattr(training_music, "listen", lambda *given: heard.append(1) or plain(*given))
+    dataset = Path(shutil.copytree(dataset, tmp_path / "dances"))
+    (dataset / "manifest.json").write_text('{"files": "by checksum"}')
+    options = EvaluateOptions(training=dataset, embedder=None)
+    found = [evaluate(dataset, sounds, options, cache=cache).as_dict() for _ in range(20)]
+    assert len(heard) == 1
+    training_music._LAST.clear()  # as in another process
+    assert evaluate(dataset, sounds, options, cache=cache).as_dict() == found[0] == found[19]
+    assert len(heard) == 1
+    (kept,) = (tmp_path / "training").iterdir()
+    kept.write_bytes(kept.read_bytes()[:300])  # as a crash of the machine may leave it
+    training_music._LAST.clear()
+    assert evaluate(dataset, sounds, options, cache=cache).as_dict() == found[0]
+    assert len(heard) == 2
+    (dataset / "manifest.json").write_text('{"files": "by other checksums"}')
+    evaluate(dataset, sounds, options, cache=cache)
+    assert len(heard) == 3  # another build may hold other music
 
 
 def test_training_music_is_recognised(dataset: Path, sounds: dict[str, np.ndarray], cache: FeatureCache) -> None:

@@ -9,22 +9,31 @@ Puts these and `genre` into the columns that `evaluate` prints.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import platformdirs
 
-from tiktok_dm.audio.landmark_fingerprint import FOUND, Index, fingerprint
+from tiktok_dm.audio.landmark_fingerprint import FOUND, Fingerprint, Index, fingerprint
+from tiktok_dm.audio.landmark_fingerprint import VERSION as FINGERPRINT_VERSION
 from tiktok_dm.benchmark.embedders.base import Embedder, clip_point
 from tiktok_dm.benchmark.embedders.registry import get_embedder
 from tiktok_dm.benchmark.metrics.genre import CentroidClassifier, GenreClassifier, agreement, fit_centroids
 from tiktok_dm.benchmark.pairs import read_reference
 from tiktok_dm.benchmark.reference import Item
-from tiktok_dm.errors import UserError
+from tiktok_dm.errors import DiskFull, UserError
+from tiktok_dm.files import sha256_file, write_atomic
+from tiktok_dm.runtime.store import content_key
 from tiktok_dm.schema import SAMPLE_RATE
 
 COLUMNS = (
@@ -52,6 +61,33 @@ class Sound:
     sample_rate: int
 
 
+@dataclass(frozen=True)
+class Listened:
+    """One clip, fingerprinted and embedded.
+
+    Args:
+        id: as in its file name.
+        print: its fingerprint.
+        rows: its embedding, (windows, dimensions).
+    """
+
+    id: str
+    print: Fingerprint
+    rows: np.ndarray
+
+
+def listen(sounds: Iterable[Sound], embedder: Embedder) -> list[Listened]:
+    """Fingerprints and embeddings of sounds, in their order."""
+    return [
+        Listened(
+            sound.id,
+            fingerprint(sound.audio, sound.sample_rate),
+            np.asarray(embedder.embed(sound.audio, sound.sample_rate)),
+        )
+        for sound in sounds
+    ]
+
+
 class TrainingMusic:
     """The training clips, fingerprinted and embedded once, to look up any number of clips in.
 
@@ -67,19 +103,17 @@ class TrainingMusic:
         UserError: no clip, or an id twice.
     """
 
-    def __init__(self, training: Iterable[Sound], embedder: Embedder) -> None:
+    def __init__(self, training: Iterable[Sound] | Sequence[Listened], embedder: Embedder) -> None:
         self.embedder = embedder
-        prints, rows, self.ids = [], [], []
-        for sound in training:
-            self.ids.append(sound.id)
-            prints.append((sound.id, fingerprint(sound.audio, sound.sample_rate)))
-            rows.append(embedder.embed(sound.audio, sound.sample_rate))
-        if not prints:
+        known = [one if isinstance(one, Listened) else listen([one], embedder)[0] for one in training]
+        self.ids = [one.id for one in known]
+        if not known:
             raise UserError("there is no training music to compare with: give a dataset with a train split")
         twice = sorted({name for name in self.ids if self.ids.count(name) > 1})
         if twice:
             raise UserError(f"training clip {twice[0]} is given twice: each id may come once")
-        self._index = Index(prints)
+        self._index = Index([(one.id, one.print) for one in known])
+        rows = [one.rows for one in known]
         self._starts = np.cumsum([0, *(len(part) for part in rows[:-1])])
         windows = np.concatenate(rows)
         self._mean, self._std = windows.mean(axis=0), windows.std(axis=0)
@@ -162,11 +196,27 @@ class Training:
         items: its clips or segments.
         embedder: for nearness and for genres.
         name: what it is, in words.
+        kept: file in which fingerprints and embeddings are kept from one run to the next; None keeps none.
     """
 
-    def __init__(self, items: Sequence[Item], embedder: Embedder, name: str) -> None:
-        self.items, self.embedder, self.name = items, embedder, name
-        self.sounds = [Sound(item.id, item.sound(), SAMPLE_RATE) for item in items]
+    def __init__(self, items: Sequence[Item], embedder: Embedder, name: str, kept: Path | None = None) -> None:
+        self.items, self.embedder, self.name, self._kept = items, embedder, name, kept
+
+    @cached_property
+    def listened(self) -> list[Listened]:
+        """Fingerprint and embedding of each item."""
+        ids = [item.id for item in self.items]
+        known = _read_listened(self._kept, ids) if self._kept is not None else None
+        if known is None:
+            known = listen((Sound(item.id, item.sound(), SAMPLE_RATE) for item in self.items), self.embedder)
+            if self._kept is not None:
+                _keep_listened(self._kept, known)
+        return known
+
+    @cached_property
+    def music(self) -> TrainingMusic:
+        """All of it, to look clips up in."""
+        return TrainingMusic(self.listened, self.embedder)
 
     def describe(self) -> dict[str, Any]:
         """What stands beside the numbers."""
@@ -179,8 +229,7 @@ class Training:
 
     def memorisation(self, both: Both) -> dict[str, list[Any]]:
         """Columns by name, one value a clip: nearest training clip, fingerprint and distance, also of the reference."""
-        music = TrainingMusic(self.sounds, self.embedder)
-        ours, theirs = music.nearest(both.reference), music.nearest(both.generated)
+        ours, theirs = self.music.nearest(both.reference), self.music.nearest(both.generated)
         near = float(np.quantile(ours["embedding_distance"], NEAR))
         columns: dict[str, list[Any]] = {
             "training_nearest": theirs["nearest_embedding_id"].tolist(),
@@ -200,18 +249,18 @@ class Training:
             UserError: the file lacks a column, or labels no two genres of training songs.
         """
         labels = read_genres(genres)
-        known = [(item, sound) for item, sound in zip(self.items, self.sounds, strict=True) if item.song_id in labels]
+        known = [(item, one) for item, one in zip(self.items, self.listened, strict=True) if item.song_id in labels]
         names = [labels[item.song_id] for item, _ in known if item.song_id is not None]
         if len(set(names)) < 2:
             raise UserError(
                 f"{genres} gives {len(set(names))} genres to songs of the train split: a classifier needs two at least"
             )
-        points = np.stack([clip_point(self.embedder.embed(sound.audio, sound.sample_rate)) for _, sound in known])
+        points = np.stack([clip_point(one.rows) for _, one in known])
         return CentroidClassifier(self.embedder, fit_centroids(points, names))
 
 
 def read_training(dataset: Path, config: str, embedder: str | None, weights: Path | None) -> Training:
-    """The train split of a dataset.
+    """The train split of a dataset, listened to once for each build of it, also by later processes.
 
     Args:
         config: `clips` or `segments`.
@@ -222,10 +271,70 @@ def read_training(dataset: Path, config: str, embedder: str | None, weights: Pat
     """
     if not (dataset / "data" / config).is_dir():
         config = "segments" if config == "clips" else "clips"
+    made = get_embedder(embedder or "log-mel", weights)
+    manifest = dataset / "manifest.json"
+    kept = None
+    if manifest.is_file():
+        parameters = {"config": config, "embedder": [made.name, made.version], "fingerprint": FINGERPRINT_VERSION}
+        if weights is not None:
+            parameters["weights"] = sha256_file(weights)
+        key = content_key("training", VERSION, parameters, {"manifest": sha256_file(manifest)})
+        kept = platformdirs.user_cache_path("tiktok-dm") / "training" / f"{key}.npz"
+    return _training(dataset, config, made, kept)
+
+
+def _training(dataset: Path, config: str, embedder: Embedder, kept: Path | None) -> Training:
+    """The one that was read last, where it is the same."""
+    if kept is not None and kept in _LAST:
+        return _LAST[kept]
     reference = read_reference(dataset, split="train", config=config)
     if not reference.has_songs:
         raise UserError(f"{dataset} is no dataset: memorisation is looked for in the train split of a built dataset")
-    return Training(list(reference.items.values()), get_embedder(embedder or "log-mel", weights), reference.name)
+    training = Training(list(reference.items.values()), embedder, reference.name, kept)
+    if kept is not None:
+        _LAST.clear()
+        _LAST[kept] = training
+    return training
+
+
+VERSION = 1
+"""Of what is kept."""
+_LAST: dict[Path, Training] = {}
+
+
+def _read_listened(path: Path, ids: Sequence[str]) -> list[Listened] | None:
+    """What was kept; None where it is not there, not whole, or of other clips."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if file["ids"].tolist() != list(ids):
+                return None
+            parts = [
+                np.split(file[name], np.cumsum(file[lengths])[:-1])
+                for name, lengths in (("hashes", "prints"), ("frames", "prints"), ("rows", "windows"))
+            ]
+            seconds = file["seconds"].tolist()
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    return [
+        Listened(name, Fingerprint(hashes, frames, duration), rows)
+        for name, hashes, frames, rows, duration in zip(ids, *parts, seconds, strict=True)
+    ]
+
+
+def _keep_listened(path: Path, known: Sequence[Listened]) -> None:
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        ids=np.array([one.id for one in known]),
+        prints=np.array([len(one.print) for one in known]),
+        windows=np.array([len(one.rows) for one in known]),
+        seconds=np.array([one.print.duration_s for one in known]),
+        hashes=np.concatenate([one.print.hashes for one in known]),
+        frames=np.concatenate([one.print.frames for one in known]),
+        rows=np.concatenate([one.rows for one in known]),
+    )
+    with contextlib.suppress(OSError, DiskFull):  # a home that cannot be written to costs time alone
+        write_atomic(path, buffer.getvalue())
 
 
 def read_genres(path: Path) -> dict[int, str]:
