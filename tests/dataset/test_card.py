@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ import yaml
 from export_factory import HOSTILE, META, make_items
 
 from tiktok_dm.dataset.card import accuracy_table, card, clip_status, listed, missing_table, outcome
+from tiktok_dm.dataset.export import export
 from tiktok_dm.dataset.rows import ClipItem, SplitInfo
 from tiktok_dm.reading import features
 
@@ -190,3 +195,41 @@ def test_a_description_is_text_and_no_markup(items: list[ClipItem]) -> None:
     assert text[start:].startswith(
         "\\<script\\>alert(1)\\</script\\> & \\[here\\](javascript:x)\n\n\\# Not a heading !\\[a\\](http://x)\n\n"
     )
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("card")
+    export(make_items(folder / "items"), folder / META.name, META)
+    return folder / META.name
+
+
+def test_what_load_dataset_says_of_it(written: Path, tmp_path: Path) -> None:
+    import datasets
+
+    for config in ("clips", "segments"):
+        info = datasets.load_dataset(str(written), config, cache_dir=str(tmp_path))["train"].info
+        assert (info.license, info.homepage, info.citation) == (META.license, META.homepage, META.citation)
+        assert re.fullmatch(r"A few rendered clips\. \(content [0-9a-f]{16}(-[0-9a-f]{16})*\)", info.description)
+
+
+def test_the_cards_code_runs_as_it_stands(written: Path, tmp_path: Path) -> None:
+    """Every Python block, one after the other in one process, from the folder beside the dataset's."""
+    pytest.importorskip("torch", reason="the card's training loop wants torch: pip install tiktok-dm[model]")
+    blocks = re.findall(r"```python\n(.*?)```", (written / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 3
+    told = "\nprint(len(table), sorted(inputs), tuple(inputs['motion'].shape[1:]), tuple(inputs['audio'].shape[1:]))"
+    # The last line of the first block shows a shape, as in a notebook.
+    environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks) + told],
+        cwd=written.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = sum(item.split == "train" for item in make_items(tmp_path / "again"))
+    assert done.stdout.split("\n")[-2] == f"{rows} ['audio', 'motion'] (60, 75) (44100,)"

@@ -212,9 +212,8 @@ def _front_matter(
         "dataset_info": [
             {
                 "config_name": config,
-                # `datasets` caches what it opened under the card alone: without this, a dataset whose rows changed and
-                # whose sizes did not would be served from the old copy.
-                "description": "Content " + "-".join(info.sha256[:16] for info in infos),
+                "description": _description(meta, infos),
+                **{name: text for name in ("license", "citation", "homepage") if (text := getattr(meta, name))},
                 "features": features(config, infos[0].columns)._to_yaml_list(),
                 "splits": [
                     {"name": info.split, "num_bytes": info.num_bytes, "num_examples": info.num_examples}
@@ -227,6 +226,16 @@ def _front_matter(
         ],
     }
     return head
+
+
+def _description(meta: DatasetMeta, infos: Sequence[SplitInfo]) -> str:
+    """What `load_dataset(...).info` says: what it is, and which content.
+
+    `datasets` caches what it opened under the card alone: without the content, a dataset whose rows changed and whose
+    sizes did not would be served from the old copy.
+    """
+    said = meta.description or f"{meta.title or meta.name}: dance clips with their sound, poses, tempo and beats."
+    return f"{said.strip()} (content {'-'.join(info.sha256[:16] for info in infos)})"
 
 
 def _yaml(value: Any) -> str:
