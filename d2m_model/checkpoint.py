@@ -1,4 +1,4 @@
-"""Model folders: `model.safetensors` and `config.yaml`, written atomically; conversion of the authors' checkpoints.
+"""Model folders: `model.safetensors` and `config.yaml`, written whole; conversion of the authors' checkpoints.
 
 Not for what resuming a training needs (optimisers, random state, position), which belongs to training.
 
@@ -13,13 +13,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from d2m_model.atomic import new_folder
 from d2m_model.codec.files import write_codec
 from d2m_model.codec.jukebox import JukeboxVQVAE, read_state
 from d2m_model.config import DATASETS, LEVELS, ModelConfig, preset_config
 from d2m_model.model_folder import check_state, empty, read_into, write_model
 from d2m_model.networks.d2m_gan import D2MGAN
 from tiktok_dm.errors import UserError
+from tiktok_dm.runtime.publish import new_folder
 
 
 def save_model(model: D2MGAN, folder: Path, extra: Iterable[Callable[[Path], None]] = ()) -> None:

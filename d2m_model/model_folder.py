@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from d2m_model.atomic import write_file
 from d2m_model.codec.jukebox import read_state
 from d2m_model.config import ModelConfig, read_model_config
 from tiktok_dm.errors import UserError
+from tiktok_dm.files import write_atomic
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -34,9 +34,9 @@ def write_model(model: nn.Module, config: ModelConfig, folder: Path) -> None:
 
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     # One entry of metadata only: the library writes several in an order of its own, and the bytes would differ.
-    write_file(folder / WEIGHTS_FILE, save(state, metadata={"format": "pt"}))
+    write_atomic(folder / WEIGHTS_FILE, save(state, metadata={"format": "pt"}))
     text = yaml.safe_dump({"model": dataclasses.asdict(config)}, sort_keys=False)
-    write_file(folder / CONFIG_FILE, text.encode())
+    write_atomic(folder / CONFIG_FILE, text.encode())
 
 
 def find_checkpoint(path_or_hub_id: str | Path, **options: Any) -> Path:

@@ -214,11 +214,11 @@ class _Job:
         typer.echo(f"{wav} ({music.duration_s:.1f} s, {factor:.1f} times as fast as it plays)")
 
     def write_records(self) -> None:
-        from d2m_model.atomic import write_file
+        from tiktok_dm.files import write_atomic
 
         entries = [self.records[name] for name in sorted(self.records)]
         text = json.dumps({"samples": entries}, indent=2, ensure_ascii=False)
-        write_file(self.out / RECORD, f"{text}\n".encode())
+        write_atomic(self.out / RECORD, f"{text}\n".encode())
 
 
 def _read_records(path: Path) -> dict[str, dict[str, Any]]:

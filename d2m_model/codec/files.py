@@ -22,11 +22,11 @@ from urllib.parse import urlsplit
 
 import torch
 
-from d2m_model.atomic import write_file
 from d2m_model.codec.hub import PREFIX, HubCodec, open_hub_codec
 from d2m_model.codec.jukebox import LICENCE, JukeboxConfig, JukeboxVQVAE
 from d2m_model.config import LEVELS, from_mapping
 from tiktok_dm.errors import UserError
+from tiktok_dm.files import write_atomic
 
 WEIGHTS_FILE = "codec.safetensors"
 CONFIG_FILE = "codec.yaml"
@@ -44,9 +44,9 @@ def write_codec(codec: JukeboxVQVAE, folder: Path) -> None:
     }
     # One entry of metadata only: the library writes several in an order of its own, and the bytes would differ.
     metadata = {"licence": codec.licence} if codec.licence else {"format": "pt"}
-    write_file(folder / WEIGHTS_FILE, save(state, metadata=metadata))
+    write_atomic(folder / WEIGHTS_FILE, save(state, metadata=metadata))
     text = yaml.safe_dump({"level": codec.level, "licence": codec.licence, "codec": sizes}, sort_keys=False, width=120)
-    write_file(folder / CONFIG_FILE, text.encode())
+    write_atomic(folder / CONFIG_FILE, text.encode())
 
 
 def read_codec_config(path: Path) -> tuple[int, str, JukeboxConfig]:
@@ -205,7 +205,7 @@ def fetch(
         _write_record(url, sha256)
         unfinished.chmod(0o644)
         os.replace(unfinished, out)
-        write_file(_checksum_path(out), f"{sha256}  {out.name}\n".encode())
+        write_atomic(_checksum_path(out), f"{sha256}  {out.name}\n".encode())
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror or error}.") from error
     finally:
@@ -254,7 +254,7 @@ def _write_record(url: str, sha256: str) -> None:
     path = record_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {**_read_record(), url: sha256}
-    write_file(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+    write_atomic(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _download(url: str, path: Path, progress: Callable[[int, int], None], pause_s: float) -> str:

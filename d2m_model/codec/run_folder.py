@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from d2m_model.atomic import write_file
 from d2m_model.codec.losses import LOSSES
 from d2m_model.codec.training_config import CodecTrainingConfig, difference, plain_config
 from tiktok_dm.errors import UserError
+from tiktok_dm.files import write_atomic
 
 CONFIG_FILE, LOSSES_FILE = "config.yaml", "losses.csv"
 COLUMNS = ("step", "split", "learning_rate", "total", *LOSSES, "code_use", "perplexity", "latent_std", "restarted")
@@ -60,7 +60,7 @@ def claim(out: Path, config: CodecTrainingConfig) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(plain_config(config), sort_keys=False, width=120)
-        write_file(out / CONFIG_FILE, text.encode())
+        write_atomic(out / CONFIG_FILE, text.encode())
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror or error}.") from error
 
@@ -82,7 +82,7 @@ class Record:
             kept += [[row.get(name) or "" for name in COLUMNS] for row in rows if int(row.get("step") or 0) <= step]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(kept)
-        write_file(self.path, text.getvalue().encode())
+        write_atomic(self.path, text.getvalue().encode())
         self.writer: Any = None
         if logger == "tensorboard":
             from torch.utils.tensorboard import SummaryWriter

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d2m_model.atomic import new_folder, recover, write_file
 from d2m_model.codec.ema_codebook import EmaCodebook
 from d2m_model.codec.files import open_vqvae, write_codec
 from d2m_model.codec.jukebox import JukeboxConfig, JukeboxVQVAE
@@ -29,6 +28,8 @@ from d2m_model.codec.training_data import Crops, Sound, fingerprint, hold_out, r
 from d2m_model.config import LEVELS
 from d2m_model.training.config import rate
 from tiktok_dm.errors import UserError, is_no_room
+from tiktok_dm.files import write_atomic
+from tiktok_dm.runtime.publish import new_folder, recover
 
 STATE_FILE, TRAINING_FILE = "state.pt", "training.json"
 
@@ -334,7 +335,7 @@ class _Run:
             "validation": self.validation,
             "quality": quality,
         }
-        write_file(folder / TRAINING_FILE, (json.dumps(training, indent=1) + "\n").encode())
+        write_atomic(folder / TRAINING_FILE, (json.dumps(training, indent=1) + "\n").encode())
 
     def _finish(self) -> None:
         """Measure the best codec on the held-out audio, and write that down beside both codecs."""
@@ -352,7 +353,7 @@ class _Run:
         quality = quality_json(sounds, mean) | {"held_out": bool(self.held)}
         path = best / TRAINING_FILE
         training = json.loads(path.read_text(encoding="utf-8"))
-        write_file(path, (json.dumps({**training, "finished": True, "quality": quality}, indent=1) + "\n").encode())
+        write_atomic(path, (json.dumps({**training, "finished": True, "quality": quality}, indent=1) + "\n").encode())
         self._save(quality)
         self.progress.say(
             f"best codec, of step {training['step']}, on {'held-out' if self.held else 'the training'} audio: "

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from d2m_model.atomic import write_file
 from tiktok_dm import media
 from tiktok_dm.errors import UserError
+from tiktok_dm.files import write_atomic
 
 DEFAULT_LOUDNESS = -16.0
 """LUFS."""
@@ -192,8 +192,10 @@ def write_wav(
         UserError: the file exists (and `force` is not given), or cannot be written.
     """
     check_free(path, force)
+    if not path.parent.is_dir():
+        raise UserError(f"{path} cannot be written: there is no folder {path.parent}.")
     try:
-        write_file(path, wav_bytes(audio, sample_rate, texts, float_samples=float_samples))
+        write_atomic(path, wav_bytes(audio, sample_rate, texts, float_samples=float_samples))
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
 

@@ -10,17 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset as TorchDataset
 
-from d2m_model.atomic import new_folder
 from d2m_model.codec.files import fingerprint
 from d2m_model.codec.hub import HubCodec
 from d2m_model.codec.jukebox import JukeboxVQVAE
@@ -116,8 +117,18 @@ def load_segments(
     folder = cache / key
     if not (folder / "index.json").is_file():
         n, rows = _rows(dataset, split, model)
-        with new_folder(folder, replace=True) as unfinished:
-            _fill(unfinished, n, _scaled(rows, peak), codec, gains, where=f"{dataset} ({split})")
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            # A place of its own for each of several trainings that want the same; the first one done gives the name.
+            with TemporaryDirectory(prefix=f".{key}.", dir=cache) as unfinished:
+                filled = Path(unfinished) / key
+                filled.mkdir()
+                _fill(filled, n, _scaled(rows, peak), codec, gains, where=f"{dataset} ({split})")
+                if not (folder / "index.json").is_file():
+                    shutil.rmtree(folder, ignore_errors=True)
+                    filled.rename(folder)
+        except OSError as error:
+            raise UserError(f"The cache {folder} cannot be written: {error.strerror or error}.") from error
     return _open(folder, key)
 
 

@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 
-from d2m_model.atomic import new_folder, recover
 from d2m_model.codec.files import write_codec
 from d2m_model.codec.hub import HubCodec
 from d2m_model.codec.jukebox import JukeboxVQVAE
@@ -29,6 +28,7 @@ from d2m_model.model_folder import write_model
 from d2m_model.networks.d2m_gan import D2MGAN
 from d2m_model.training.config import TrainingConfig, plain_config
 from tiktok_dm.errors import UserError
+from tiktok_dm.runtime.publish import new_folder, recover
 
 STATE_FILE = "state.pt"
 TRAINING_FILE = "training.json"

@@ -73,13 +73,13 @@ def _acquire(path: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def new_version(folder: Path, owned: Collection[str]) -> Iterator[Path]:
+def new_version(folder: Path, owned: Collection[str] | None) -> Iterator[Path]:
     """An empty folder that takes the place of `folder` when the block ends without an error.
 
     Args:
         folder: may be absent.
         owned: names in `folder` that the new version has of its own or not at all; everything else in it is carried
-            over, as links to the same files.
+            over, as links to the same files. None for a version that has everything of its own.
     """
     place = _real(folder)
     recover(place)
@@ -87,7 +87,7 @@ def new_version(folder: Path, owned: Collection[str]) -> Iterator[Path]:
     try:
         beside.mkdir(parents=True)
         (beside / _MARK).touch()
-        if place.is_dir():
+        if owned is not None and place.is_dir():
             for path in sorted(place.iterdir()):
                 if path.name not in owned:
                     link_tree(path, beside / path.name)
@@ -99,6 +99,26 @@ def new_version(folder: Path, owned: Collection[str]) -> Iterator[Path]:
             shutil.rmtree(beside, ignore_errors=True)
         raise
     recover(place)
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A folder to fill, which takes its name when the block ends without an error.
+
+    Args:
+        folder: the name it gets.
+        replace: whether a folder of that name gives way, whole; otherwise one that exists and is not empty is an error.
+
+    Raises:
+        UserError: the folder exists, or cannot be written.
+    """
+    if not replace and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists already; choose another name or remove it first.")
+    try:
+        with new_version(folder, None) as unfinished:
+            yield unfinished
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}.") from error
 
 
 @contextlib.contextmanager
