@@ -1,8 +1,13 @@
-"""Training one level of a codec: the loop and its checkpoints.
+"""Training one level of a codec: the loop, its folder and its checkpoints.
+
+    RUN/config.yaml   what the run was told; another configuration does not continue it
+    RUN/last/         the codec, training.json and state.pt: where a continuation starts
+    RUN/best/         the codec with the least validation loss, and training.json; without `init` its latent is
+                      scaled by a power of two to a standard deviation of about 1, which changes nothing it gives back
+    RUN/losses.csv    training and validation, and the same as events in RUN/tensorboard/
 
 A step is a function of the state and its number: crops, restarts and learning rate are drawn from seed and step, so a
-run that was killed and continued gives the numbers of one that was not. Not for what is minimised (`losses`), nor for
-the rest of the run's folder (`run_folder`).
+run that was killed and continued gives the numbers of one that was not. Not for what is minimised (`losses`).
 """
 
 from __future__ import annotations
@@ -22,16 +27,17 @@ from d2m_model.codec.files import open_vqvae, write_codec
 from d2m_model.codec.jukebox import JukeboxConfig, JukeboxVQVAE
 from d2m_model.codec.losses import LOSSES, CodecLosses
 from d2m_model.codec.quality import code_use, describe, measure, quality_json
-from d2m_model.codec.run_folder import Record, belongs, claim
-from d2m_model.codec.training_config import CodecTrainingConfig
+from d2m_model.codec.training_config import CodecTrainingConfig, difference, plain_config
 from d2m_model.codec.training_data import Crops, Sound, fingerprint, hold_out, read_sounds
 from d2m_model.config import LEVELS
 from d2m_model.training.config import rate
+from d2m_model.training.run_folder import STATE_FILE, TRAINING_FILE, Record
 from tiktok_dm.errors import UserError, is_no_room
 from tiktok_dm.files import write_atomic
 from tiktok_dm.runtime.publish import new_folder, recover
 
-STATE_FILE, TRAINING_FILE = "state.pt", "training.json"
+CONFIG_FILE = "config.yaml"
+COLUMNS = ("split", "learning_rate", "total", *LOSSES, "code_use", "perplexity", "latent_std", "restarted")
 
 # The code-book starts from the encoder's output on so many latents for each code, where the audio gives them.
 _LATENTS_PER_CODE = 4
@@ -89,6 +95,53 @@ def train_codec(config: CodecTrainingConfig, progress: Progress | None = None) -
         raise
     finally:
         run.close()
+
+
+def belongs(out: Path, config: CodecTrainingConfig) -> bool:
+    """Whether the folder holds this very run already.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    import yaml
+
+    path = out / CONFIG_FILE
+    if path.is_file():
+        try:
+            old = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UserError(f"{path} cannot be read, so it is not known which run {out} holds.") from error
+        changed = difference(old if isinstance(old, dict) else {}, config, _is_finished(out / "last"))
+        if changed:
+            raise UserError(f"{out} holds a run of another configuration ({changed}); give another out=FOLDER.")
+        return True
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists already and holds no codec training; give another out=FOLDER.")
+    return False
+
+
+def _is_finished(last: Path) -> bool:
+    """Whether a run's last checkpoint says that it made all its steps."""
+    try:
+        return bool(json.loads((last / TRAINING_FILE).read_text(encoding="utf-8"))["finished"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def claim(out: Path, config: CodecTrainingConfig) -> None:
+    """Make the folder this run's: its configuration is written down.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    import yaml
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(plain_config(config), sort_keys=False, width=120)
+        write_atomic(out / CONFIG_FILE, text.encode())
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror or error}.") from error
 
 
 class _Run:
@@ -163,7 +216,7 @@ class _Run:
             self._load(last, optimiser)
         self.ema.to(self.fabric.device)
         claim(self.out, config)
-        self.record = Record(self.out, config.logger, self.step)
+        self.record = Record(self.out, config.logger, COLUMNS, self.step)
 
     def _load(self, last: Path, optimiser: torch.optim.Optimizer) -> None:
         try:
@@ -372,7 +425,7 @@ class _Run:
 
     def _note(self, split: str, values: dict[str, float]) -> None:
         assert self.record is not None
-        self.record.add(split, self.step, values)
+        self.record.add(self.step, values, split)
 
     def close(self) -> None:
         if self.record is not None:

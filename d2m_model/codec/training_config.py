@@ -12,16 +12,19 @@ from typing import Any
 from d2m_model.codec.jukebox import JukeboxConfig
 from d2m_model.config import LEVELS, from_mapping, one_of
 from d2m_model.configs import CODEC, find, read_yaml
-from d2m_model.training.config import PRECISIONS, SCHEDULES, overridden
+from d2m_model.training.config import SCHEDULES, overridden
 from tiktok_dm.errors import UserError
 
+PRECISIONS = ("32-true", "bf16-mixed")
 WAVEFORMS = ("l1", "l2")
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 LOGGERS = ("tensorboard", "none")
 
-# What may differ between a run and its continuation: nothing that a step's numbers depend on. The audio is held to its
-# fingerprint instead, since a folder may move.
-MAY_CHANGE = frozenset({"audio", "out", "accelerator", "logger", "log_every", "validate_every", "save_every"})
+# What may differ between a run and its continuation: nothing that a step's numbers depend on but by rounding. The audio
+# is held to its fingerprint instead, since a folder may move.
+MAY_CHANGE = frozenset(
+    {"audio", "out", "accelerator", "threads", "logger", "log_every", "validate_every", "save_every"}
+)
 
 _PUBLIC_SIZES = JukeboxConfig()
 
@@ -214,12 +217,12 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def difference(old: Mapping[str, Any], new: CodecTrainingConfig) -> str | None:
+def difference(old: Mapping[str, Any], new: CodecTrainingConfig, finished: bool = False) -> str | None:
     """The first setting in which a run's configuration and its continuation differ and may not; None if none.
 
-    More steps are no other run where the learning rate does not depend on their number.
+    More steps are no other run where the learning rate does not depend on their number, or where the run is finished.
     """
-    may = MAY_CHANGE | ({"steps"} if new.schedule == "constant" else set())
+    may = MAY_CHANGE | ({"steps"} if finished or new.schedule == "constant" else set())
     for key, value in plain_config(new).items():
         before = old.get(key)
         if key in may or before == value:

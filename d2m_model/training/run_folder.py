@@ -1,5 +1,7 @@
 """The folder of a training run: checkpoints to publish and to go on from, and the record of its losses.
 
+The record serves the codec's trainings too (`d2m_model.codec.training`), whose checkpoints are its own.
+
 ```
 RUN/losses.csv          one row a logged step
 RUN/last/ RUN/best/     model.safetensors, config.yaml, training.json; codec.safetensors and codec.yaml where the codec
@@ -26,7 +28,6 @@ from d2m_model.codec.hub import HubCodec
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.model_folder import write_model
 from d2m_model.networks.d2m_gan import D2MGAN
-from d2m_model.training.config import TrainingConfig, plain_config
 from tiktok_dm.errors import UserError
 from tiktok_dm.runtime.publish import new_folder, recover
 
@@ -104,51 +105,60 @@ class LossTable:
 
     def __init__(self, path: Path, columns: Sequence[str], until: int) -> None:
         self.path, self.columns = path, ["step", *columns]
-        kept = [row for row in read_losses(path) if row["step"] <= until] if until and path.is_file() else []
+        kept: list[dict[str, str]] = []
+        if until and path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                kept = [row for row in csv.DictReader(file) if int(row.get("step") or until + 1) <= until]
         with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns)
+            writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
-            for row in kept:
-                writer.writerow({name: _text(name, value) for name, value in row.items() if name in self.columns})
+            writer.writerows(kept)
 
-    def add(self, step: int, values: Mapping[str, float]) -> None:
+    def add(self, step: int, values: Mapping[str, float | str]) -> None:
         """Append a row."""
+        cells = {name: float(value) if isinstance(value, float) else value for name, value in values.items()}
         with self.path.open("a", newline="", encoding="utf-8") as file:
-            row = {"step": step, **{name: _text(name, values[name]) for name in self.columns[1:] if name in values}}
-            csv.DictWriter(file, self.columns).writerow(row)
-
-
-def _text(name: str, value: float) -> str:
-    return str(int(value)) if name == "step" else repr(float(value))
+            writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore", lineterminator="\n")
+            writer.writerow({**cells, "step": step})
 
 
 class Record:
-    """Where losses go: `losses.csv` always, and TensorBoard or Weights & Biases."""
+    """Where losses go: `losses.csv` always, and TensorBoard or Weights & Biases.
 
-    def __init__(self, run: Path, config: TrainingConfig, columns: list[str], done: int) -> None:
+    Args:
+        run: the run's folder.
+        logger: `tensorboard`, `wandb` or `none`.
+        columns: of the table, after `step`.
+        done: steps of the checkpoint that the run goes on from; what was noted of later ones is dropped.
+        config: of the run, for Weights & Biases.
+    """
+
+    def __init__(
+        self, run: Path, logger: str, columns: Sequence[str], done: int, config: Mapping[str, Any] | None = None
+    ) -> None:
         run.mkdir(parents=True, exist_ok=True)
         self.table = LossTable(run / LOSSES_FILE, columns, done)
         self.writer: Any = None
         self.wandb: Any = None
-        if config.logger == "tensorboard":
+        if logger == "tensorboard":
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=done or None)
-        elif config.logger == "wandb":
+            self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=done + 1 if done else None)
+        elif logger == "wandb":
             try:
                 import wandb  # type: ignore[import-not-found, unused-ignore]
             except ImportError as error:
                 raise UserError(
                     "logger is wandb, which is not installed: pip install wandb, or set logger=tensorboard."
                 ) from error
-            self.wandb = wandb.init(dir=str(run), name=run.name, config=plain_config(config), resume="allow")
+            self.wandb = wandb.init(dir=str(run), name=run.name, config=dict(config or {}), resume="allow")
 
-    def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Note the values of a step."""
-        self.table.add(step, values)
+    def add(self, step: int, values: Mapping[str, float], split: str = "") -> None:
+        """Note the values of a step; of a split, where the table has a column for it."""
+        self.table.add(step, {"split": split, **values})
         if self.writer is not None:
             for name, value in values.items():
-                self.writer.add_scalar(name, value, step)
+                self.writer.add_scalar(f"{split}/{name}" if split else name, value, step)
         if self.wandb is not None:
             self.wandb.log(dict(values), step=step)
 

@@ -324,7 +324,9 @@ class Trainer:
     def fit(self, progress: Progress) -> None:
         """Train until `config.steps`."""
         config, fabric = self.config, self.fabric
-        record = Record(self.run, config, self.columns(), self.done) if fabric.is_global_zero else None
+        record = None
+        if fabric.is_global_zero:
+            record = Record(self.run, config.logger, self.columns(), self.done, plain_config(config))
         if record is not None and not self.done:
             self._save(best=False)
         for batch in self._batches():
