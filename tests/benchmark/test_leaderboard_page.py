@@ -11,7 +11,19 @@ import pytest
 from benchmark_sets import write_wav
 from browser import ENTER, loaded, troubles
 
-from tiktok_dm.benchmark.leaderboard.page import PUBLISHED, WARNING, cell, markdown, number, page, scale
+from tiktok_dm.benchmark.leaderboard.page import (
+    PUBLISHED,
+    WARNING,
+    axes,
+    cell,
+    csv_text,
+    markdown,
+    newest,
+    number,
+    page,
+    scale,
+    verdict,
+)
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> | `tick` \"quoted\" & 'single'"
 
@@ -151,6 +163,48 @@ def test_no_word_of_the_page_asks_for_anything_from_elsewhere() -> None:
     assert 'src="audio/submissions/good/2/clip_000001.wav"' in text
 
 
+def test_the_first_sentence_says_who_is_best_and_how_sure_that_is() -> None:
+    data = board()
+    assert verdict(data) == (
+        "good 2 follows the dance best among the systems that sound like the test music (rank 2–3). It is surely "
+        "behind the baseline aligned music."
+    )
+    data["rows"][1]["verdict"] = {"failures": ["It is farther off."], "ranks": None}
+    assert verdict(data) == "None of the systems sounds like the test music, so none is ranked."
+    data["rows"] = [row for row in data["rows"] if row["kind"] == "baseline"]
+    assert verdict(data) == "No system that sounds like the test music has been submitted yet."
+
+
+def test_a_line_of_the_csv_for_each_row_and_metric() -> None:
+    lines = csv_text(board()).splitlines()
+    assert len(lines) == 1 + 2 * len(ROWS)
+    assert lines[3] == "submission,good/2,good 2,2,3,3,beat_f_70ms,0.61,0.5,0.7,4"
+    assert lines[-1] == "baseline,silence,silence,,,1,kad,300.0,,,4"
+    data = board()
+    data["rows"][1]["title"] = "=1+1"
+    assert "submission,good/2,'=1+1,2,3," in csv_text(data)
+
+
+def test_both_axes_lie_where_the_scores_say() -> None:
+    found = axes(board())
+    assert found is not None
+    points = {one["title"]: one for one in found["points"]}
+    assert points["good 2"]["y"] == 61.0
+    assert points["good 2"]["x"] == pytest.approx(71.72)  # 1 - sqrt(12 / 150)
+    assert points["aligned music"]["x"] == 100.0  # a KAD below 0
+    assert found["gate"] == pytest.approx(100 * (1 - np.sqrt(80 / 150)), abs=0.01)
+    assert [line["y"] for line in found["lines"]] == [97.0, 30.0]
+    assert "silence" not in points  # it has no score
+
+
+def test_older_versions_are_told_from_the_newest() -> None:
+    data = board()
+    for version in ("10", "9"):
+        data["rows"].append({**data["rows"][1], "name": f"good/{version}", "version": version})
+    assert {"good/10", "example/1.0", "silence"} <= newest(data)
+    assert not {"good/2", "good/9"} & newest(data)
+
+
 # ------------------------------------------------------------------------------------------- in a browser
 
 
@@ -206,6 +260,21 @@ def test_columns_are_sorted_by_click_and_by_key(shown: Any) -> None:
     # The other tables keep their own order.
     others = shown.execute_script("return [...document.querySelectorAll('#group-0 tbody th')].map(e => e.dataset.v)")
     assert others == titles
+
+
+def test_rows_are_filtered(shown: Any) -> None:
+    def titles() -> list[str]:
+        return shown.execute_script(
+            "return [...document.querySelectorAll('#overview tbody tr')].filter(e => e.offsetParent)"
+            ".map(e => e.cells[0].dataset.v)"
+        )
+
+    assert titles() == [title for _, title, *_ in ROWS]
+    shown.find_element("id", "hide-baselines").click()
+    assert titles() == ["good 2"]
+    assert shown.execute_script("return document.querySelector('#said').textContent") == "1 rows are shown."
+    shown.find_element("id", "hide-baselines").click()
+    assert len(titles()) == len(ROWS)
 
 
 def test_every_control_is_reached_by_the_tab_key(shown: Any) -> None:

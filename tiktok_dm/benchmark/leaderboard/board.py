@@ -46,7 +46,7 @@ DATASET_MUSIC = ("ground_truth", "ground_truth_codec", "shuffled", "nearest_moti
 """Baselines that sound like the dataset: they are only copied where its licence lets it be heard."""
 RANDOM_SEEDS = 5
 """With which baselines are made that draw anything."""
-FILES = ("leaderboard.json", "leaderboard.md", "index.html")
+FILES = ("leaderboard.json", "leaderboard.md", "index.html", "leaderboard.csv")
 
 
 @dataclass(frozen=True)
@@ -438,8 +438,8 @@ def _described(name: str) -> dict[str, str]:
 
 
 def _write(board: Board, out: Path, audio: Mapping[str, Mapping[str, Path]], benchmark: OpenBenchmark) -> None:
-    """The three files and the audio; audio of an earlier leaderboard that is no more in this one goes."""
-    from tiktok_dm.benchmark.leaderboard.page import markdown, page
+    """The four files and the audio; audio of an earlier leaderboard that is no more in this one goes."""
+    from tiktok_dm.benchmark.leaderboard.page import csv_text, markdown, page
 
     before = _audio_of(out)
     copies: dict[str, Path] = {}
@@ -458,6 +458,7 @@ def _write(board: Board, out: Path, audio: Mapping[str, Mapping[str, Path]], ben
             _remove(out, place)
         write_atomic(out / FILES[1], markdown(board.data))
         write_atomic(out / FILES[2], page(board.data))
+        write_atomic(out / FILES[3], csv_text(board.data))
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror or error}") from error
 

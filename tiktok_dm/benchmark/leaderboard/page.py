@@ -199,6 +199,96 @@ def is_grey(row: Mapping[str, Any]) -> bool:
     return row["kind"] == "baseline" or bool(row.get("baseline"))
 
 
+def newest(data: Mapping[str, Any]) -> set[str]:
+    """Names of the rows that are no older version of a system: the last of its versions by number, then by name."""
+
+    def age(row: Mapping[str, Any]) -> list[tuple[bool, int, str]]:
+        return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in row["version"].split(".")]
+
+    last: dict[str, Mapping[str, Any]] = {}
+    for row in data["rows"]:
+        if row["kind"] == "submission" and (row["system"] not in last or age(row) > age(last[row["system"]])):
+            last[row["system"]] = row
+    return {row["name"] for row in data["rows"] if row["kind"] == "baseline"} | {row["name"] for row in last.values()}
+
+
+def verdict(data: Mapping[str, Any]) -> str:
+    """Who is best and how sure that is, in one or two sentences."""
+    systems = [row for row in data["rows"] if not is_grey(row)]
+    ranked = [row for row in systems if row["verdict"]["ranks"]]
+    watching = [row for row in data["rows"] if is_grey(row) and row["verdict"]["ranks"]]
+    if not ranked:
+        return (
+            "No system that sounds like the test music has been submitted yet."
+            if not systems
+            else ("None of the systems sounds like the test music, so none is ranked.")
+        )
+    first = ranked[0]
+    told = f"{first['title']} follows the dance best among the systems that sound like the test music"
+    told += f" (rank {rank(first)})."
+    sure = first["verdict"]["ranks"][1] < min((row["verdict"]["ranks"][0] for row in ranked[1:]), default=math.inf)
+    if len(ranked) > 1:
+        told += " It is surely before the others." if sure else " The data do not tell it surely from all the others."
+    better = [row["title"] for row in watching if row["verdict"]["ranks"][1] < first["verdict"]["ranks"][0]]
+    if better:
+        told += f" It is surely behind the baseline{'s' if len(better) > 1 else ''} {', '.join(better)}."
+    return told
+
+
+def csv_text(data: Mapping[str, Any]) -> str:
+    """`leaderboard.csv`: a line a row and metric, for spreadsheets and plots."""
+    import csv
+    import io
+
+    file = io.StringIO()
+    lines = csv.writer(file, lineterminator="\n")
+    lines.writerow(["kind", "name", "title", "rank_best", "rank_worst", "seeds", "metric", "value", "low", "high", "n"])
+    for row in data["rows"]:
+        best, worst = row["verdict"]["ranks"] or ("", "")
+        for name, score in row["metrics"].items():
+            numbers = ["" if score[part] is None else score[part] for part in ("value", "low", "high")]
+            # A name that begins as a formula does is text for a spreadsheet too.
+            words = [text if text[:1].isalnum() else f"'{text}" for text in (row["name"], row["title"])]
+            lines.writerow([row["kind"], *words, best, worst, len(row["seeds"]), name, *numbers, score["n"]])
+    return file.getvalue()
+
+
+def axes(data: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The plot of both axes: places in per cent from left and bottom; None where either metric is missing.
+
+    To the right is nearer to the test music: KAD on a square-root scale from noise to the halves' own, since it spans
+    decades and may fall below 0. Upwards follows the dance.
+    """
+    by, limit = data["gate"]["ranked_by"], data["gate"]["kad_limit"]
+    known = [
+        row for row in data["rows"] if all(row["metrics"].get(n, {}).get("value") is not None for n in (by, "kad"))
+    ]
+    if not known:
+        return None
+    most = max(1.0, *(row["metrics"]["kad"]["value"] for row in known), limit or 0.0)
+
+    def right(kad: float) -> float:
+        return round(100 * (1 - math.sqrt(max(0.0, kad) / most)), 2)
+
+    points = [
+        {
+            "title": row["title"],
+            "name": row["name"],
+            "x": right(row["metrics"]["kad"]["value"]),
+            "y": round(100 * row["metrics"][by]["value"], 2),
+            "grey": is_grey(row),
+            "passed": not row["verdict"]["failures"],
+        }
+        for row in known
+    ]
+    lines = [
+        {"line": line, "y": round(100 * data["levels"][line][by]["value"], 2)}
+        for line in LINES
+        if data["levels"][line].get(by, {}).get("value") is not None
+    ]
+    return {"points": points, "gate": None if limit is None else right(limit), "lines": lines, "by": by}
+
+
 # ------------------------------------------------------------------------------------------- Markdown
 
 
@@ -327,6 +417,10 @@ def page(data: Mapping[str, Any]) -> str:
         number=number,
         percent=percent,
         rank=rank,
+        verdict=verdict(data),
+        newest=newest(data),
+        axes=axes(data),
+        tracks=sorted({row["card"]["track"] for row in data["rows"] if row["kind"] == "submission"}),
         failed=[row for row in data["rows"] if row["verdict"]["failures"]],
         is_grey=is_grey,
     )

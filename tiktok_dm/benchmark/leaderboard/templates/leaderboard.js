@@ -24,3 +24,20 @@ for (const table of document.querySelectorAll("table.board")) {
     });
   });
 }
+
+// Which rows are shown.
+const filters = document.getElementById("filters");
+function show() {
+  const baselines = !document.getElementById("hide-baselines").checked;
+  const older = document.getElementById("show-older").checked;
+  const track = document.getElementById("track").value;
+  let shown = new Set();
+  for (const row of document.querySelectorAll("table.board tbody tr")) {
+    const grey = row.classList.contains("baseline");
+    row.hidden = (grey && !baselines) || ("older" in row.dataset && !older) || (!grey && track !== "" && row.dataset.track !== track);
+    if (!row.hidden) shown.add(row.dataset.name);
+  }
+  document.getElementById("said").textContent = `${shown.size} rows are shown.`;
+}
+filters.addEventListener("change", show);
+filters.addEventListener("submit", (event) => event.preventDefault());
