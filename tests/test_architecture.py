@@ -164,3 +164,20 @@ def test_asking_for_help_loads_nothing_heavy() -> None:
     assert done.stderr.strip() == "[]"
     for verb in ("build", "verify", "stats", "remove", "split", "annotations"):
         assert verb in done.stdout
+
+
+@pytest.mark.slow
+def test_the_models_benchmark_needs_pytorch_and_numpy_alone() -> None:
+    """A machine with a GPU may have nothing else, and no network."""
+    code = (
+        "import sys; sys.path.insert(0, 'benchmarks'); import torch, torch.utils.flop_counter\n"
+        "for name in ('av', 'huggingface_hub', 'librosa', 'lightning_fabric', 'pandas', 'safetensors', 'scipy',\n"
+        "             'soundfile', 'typer', 'yaml', 'datasets', 'mediapipe'): sys.modules[name] = None\n"
+        "import model; model.stand_in_for_librosa()\n"
+        "setting = model.Setting('released', 'high', 1, 1 / 32)\n"
+        "print(sorted(setting.step(setting.batch)), setting.plain_step().keys() >= {'mel'})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "'mel'" in done.stdout
+    assert done.stdout.endswith("True\n")

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from d2m_model.codec.jukebox import JukeboxVQVAE
@@ -28,6 +27,17 @@ from d2m_model.networks.generator import Generator
 from d2m_model.networks.layers import initialise, initialise_as_released
 from d2m_model.networks.motion_encoder import MotionEncoder
 from tiktok_dm.errors import UserError
+
+try:
+    from huggingface_hub import ModelHubMixin
+except ImportError:  # beside PyTorch and numpy alone the networks still run, and benchmarks/model.py
+
+    class ModelHubMixin:  # type: ignore[no-redef]
+        """Nothing of the hub's."""
+
+        def __init_subclass__(cls, **_: Any) -> None:
+            super().__init_subclass__()
+
 
 LEAST_SPREAD = 0.02
 """Torso lengths; half of what an estimator's error is."""

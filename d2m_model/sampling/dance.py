@@ -15,7 +15,6 @@ import numpy as np
 
 from d2m_model.config import one_of
 from d2m_model.motion import N_JOINTS
-from tiktok_dm import media
 from tiktok_dm.errors import UserError
 from tiktok_dm.schema import POSE_FPS, SEGMENT_S
 
@@ -96,6 +95,7 @@ def dance_from_video(path: str | Path, *, dancer: int = 0, estimator: str = "med
         UserError: nobody is seen, or no such dancer.
         MediaError: not a video that can be read, or one without pictures.
     """
+    from tiktok_dm import media
     from tiktok_dm.pose.video import estimate_poses
 
     path = Path(path)
