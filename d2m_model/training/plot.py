@@ -45,7 +45,7 @@ def plot(run: Path, out: Path) -> Path:
     levels: dict[str, float] = dict(facts.get("codec_level", {}))
     for values in (*rows, levels):
         values.pop("total", None)
-        if weights.keys() <= values.keys():
+        if facts and weights.keys() <= values.keys():
             values["total"] = sum(weight * values[name] for name, weight in weights.items())
     names = [
         name

@@ -134,21 +134,22 @@ def train(config: TrainingConfig, progress: Progress | None = None, notify: Noti
     fabric.launch()
     tell = notify if notify is not None and fabric.is_global_zero else _silent
     _set_device(config, fabric.device.type, tell)
+    before = None if checkpoint is None else read_training(checkpoint)
+    if before is not None and before["step"] >= config.steps:
+        tell(f"The run in {run} has made its {before['step']} steps already; give it more with steps=NUMBER.")
+        return run
     codec = open_codec(config.codec, LEVELS[config.model.level].codec_level).to(fabric.device)
     with fabric.rank_zero_first():
         data = load_data(config, codec)
     start = _initial_model(config) if config.init and checkpoint is None else None
     trainer = Trainer(config, fabric, codec, data, start)
-    if checkpoint is not None:
+    if checkpoint is not None and before is not None:
         trainer.restore(checkpoint)
-        if other := shared_otherwise(read_training(checkpoint)["config"], config):
+        if other := shared_otherwise(before["config"], config):
             tell(
                 f"The run in {run} goes on with {other}: the gradients are the same but for rounding, so that its "
                 "losses differ in their last digits from those of a run that went on as it began."
             )
-    if trainer.done >= config.steps:
-        tell(f"The run in {run} has made its {trainer.done} steps already; give it more with steps=NUMBER.")
-        return run
     trainer.fit(progress or _silent)
     return run
 
@@ -551,8 +552,10 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         torch.set_rng_state(state["random"])
-        if state["random_cuda"] and self.fabric.device.type == "cuda":
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        if self.fabric.device.type == "cuda":
+            # Of as many GPUs as this machine and the one that wrote it both have.
+            for device, random in zip(range(torch.cuda.device_count()), state["random_cuda"], strict=False):
+                torch.cuda.set_rng_state(random, device)
         self.done, self.best, self.validation = state["step"], state["best"], state["validation"]
 
 
