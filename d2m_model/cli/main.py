@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import sys
 import time
@@ -14,6 +15,7 @@ import typer
 from d2m_model.cli.codec import app as codec
 from d2m_model.cli.sample import sample
 from tiktok_dm.errors import UserError, about_the_place
+from tiktok_dm.runtime.command_help import describe_commands
 
 
 def train(
@@ -111,12 +113,17 @@ class TrainingProgress:
             self._bar.stop()
 
 
-app = typer.Typer(help="D2M-GAN: music from dance.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="D2M-GAN: music from dance.", no_args_is_help=True)
 
 
-@app.callback()
-def _needs_torch(context: typer.Context) -> None:
-    if context.invoked_subcommand == "configs":
+@app.callback(invoke_without_command=True)
+def _needs_torch(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        typer.echo(importlib.metadata.version("tiktok-dm"))
+        raise typer.Exit
+    if context.invoked_subcommand in ("configs", None):
         return
     missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
     if missing:
@@ -207,6 +214,23 @@ app.command()(memory)
 app.command()(plot)
 app.command()(sample)
 app.add_typer(codec, name="codec", help="The codec: fetch JukeBox's weights, train one, report what it keeps.")
+
+_TRAIN, _SAMPLE, _AUTHORS = "Train", "Make music", "The authors' release"
+EXAMPLES = {
+    "configs": (_TRAIN, "d2m configs demo"),
+    "train": (_TRAIN, "d2m train demo steps=2000"),
+    "memory": (_TRAIN, "d2m memory released_high_tiktok batch=8"),
+    "plot": (_TRAIN, "d2m plot runs/demo"),
+    "codec": (_TRAIN, ""),
+    "codec train": (_TRAIN, "d2m codec train demo"),
+    "codec report": (_TRAIN, "d2m codec report runs/codec_demo/best music"),
+    "codec fetch": (_TRAIN, "d2m codec fetch"),
+    "sample": (_SAMPLE, "d2m sample runs/demo/best dance.mp4 --out music"),
+    "info": (_AUTHORS, "d2m info --preset released --level high"),
+    "convert": (_AUTHORS, "d2m convert mencoder.pt netG.pt --out released_high"),
+    "parity": (_AUTHORS, "d2m parity parity/high_tiktok"),
+}
+describe_commands(app, EXAMPLES)
 
 
 def main() -> None:
