@@ -41,6 +41,7 @@ from model_plain import PlainStep, plain, plain_sampling
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from d2m_model.acceleration import accelerate
 from d2m_model.codec.interface import freeze
 from d2m_model.codec.jukebox import JukeboxVQVAE
 from d2m_model.config import LEVELS, SEGMENT_SAMPLES, preset_config
@@ -87,6 +88,9 @@ class Setting:
         for each in self.codecs:
             freeze(each)
         self.adversarial = AdversarialLoss(self.model.new_discriminator().to(self.device), fused=fused)
+        if self.device.type == "cpu":  # as the trainer does; the plain loop undoes it
+            accelerate(self.model)
+            accelerate(self.adversarial.discriminator)
         self.optimiser = torch.optim.Adam(self.model.parameters(), LEARNING_RATE, BETAS, fused=fused or None)
         codec = self.codecs[self.level]
         reconstruction = ReconstructionLosses(codec, preset)
