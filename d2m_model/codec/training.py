@@ -160,6 +160,8 @@ class _Run:
             self.fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
         except Exception as error:  # of many kinds, by accelerator
             raise UserError(f"The accelerator {config.accelerator!r} cannot be used here; give auto or cpu.") from error
+        # PyTorch's own choice lets convolutions round to TF32 where float32 is asked for.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self.step = self.saved = 0
         self.best = math.inf
         self.quantising = self.finished = False

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from d2m_model import acceleration
 from d2m_model.acceleration import accelerate, algorithm, convolve, fourier
@@ -178,3 +182,19 @@ def test_sampling_first_and_training_after_share_nothing_that_hurts():
     trained.sum().backward()
     assert torch.equal(sampled, trained)
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.ConvTranspose1d])
+def test_the_benchmark_counts_a_gradient_as_two_convolutions(kind, groups: int, monkeypatch: pytest.MonkeyPatch):
+    """By hand: two operations for each weight at each place of the output (of the transposed one: of the input)."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    counts = importlib.import_module("model").FLOP_COUNTS
+    layer, x = kind(8, 16, 5, 2, groups=groups), torch.randn(3, 8, 40, requires_grad=True)
+    with FlopCounterMode(display=False, custom_mapping=counts) as forward:
+        y = layer(x)
+    with FlopCounterMode(display=False, custom_mapping=counts) as backward:
+        y.sum().backward()
+    positions = y.shape[2] if kind is nn.Conv1d else x.shape[2]
+    assert forward.get_total_flops() == 2 * 3 * positions * 8 * 16 * 5 // groups
+    assert backward.get_total_flops() == 2 * forward.get_total_flops()

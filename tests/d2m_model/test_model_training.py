@@ -176,6 +176,13 @@ def test_two_processes_have_the_gradients_of_one(folder, tmp_path):
             scale = max(float(gradient.abs().max()), least)
             assert float((two[key] - gradient).abs().max()) <= tolerance * scale + unit, (part, key)
 
+    # What one process began two may go on with, and are told what that changes.
+    command = [sys.executable, "-m", "d2m_model.cli.main", "train", str(tmp_path / "1.yaml"), "devices=2", "steps=2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "goes on with devices is 2, was 1: the gradients are the same but for rounding" in done.stderr
+    assert read_losses(tmp_path / "run1" / "losses.csv")[-1]["step"] == 2
+
 
 def moments(state: dict, part: str) -> dict:
     whole = state["optimiser"] if part == "generator" else state["adversarial"]["_extra_state"]["optimiser"]
