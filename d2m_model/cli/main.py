@@ -219,7 +219,7 @@ _TRAIN, _SAMPLE, _AUTHORS = "Train", "Make music", "The authors' release"
 EXAMPLES = {
     "configs": (_TRAIN, "d2m configs demo"),
     "train": (_TRAIN, "d2m train demo steps=2000"),
-    "memory": (_TRAIN, "d2m memory released_high_tiktok batch=8"),
+    "memory": (_TRAIN, "d2m memory released_tiktok_high batch=8"),
     "plot": (_TRAIN, "d2m plot runs/demo"),
     "codec": (_TRAIN, ""),
     "codec train": (_TRAIN, "d2m codec train demo"),
