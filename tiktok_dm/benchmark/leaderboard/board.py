@@ -32,7 +32,7 @@ from tiktok_dm.benchmark.leaderboard.submission import CARD
 from tiktok_dm.benchmark.metrics import intervals
 from tiktok_dm.benchmark.metrics.definitions import METRICS, METRICS_VERSION, SETS
 from tiktok_dm.errors import DiskFull, Problem, UserError
-from tiktok_dm.files import sha256_file, write_atomic
+from tiktok_dm.files import clear_unfinished, sha256_file, write_atomic
 from tiktok_dm.runtime.store import Store, content_key
 from tiktok_dm.schema import SAMPLE_RATE
 
@@ -459,6 +459,8 @@ def _write(board: Board, out: Path, audio: Mapping[str, Mapping[str, Path]], ben
         write_atomic(out / FILES[1], markdown(board.data))
         write_atomic(out / FILES[2], page(board.data))
         write_atomic(out / FILES[3], csv_text(board.data))
+        for folder in {out, *((out / place).parent for place in copies)}:
+            clear_unfinished(folder)
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror or error}") from error
 
