@@ -459,8 +459,8 @@ def _write(board: Board, out: Path, audio: Mapping[str, Mapping[str, Path]], ben
         write_atomic(out / FILES[1], markdown(board.data))
         write_atomic(out / FILES[2], page(board.data))
         write_atomic(out / FILES[3], csv_text(board.data))
-        for folder in {out, *((out / place).parent for place in copies)}:
-            clear_unfinished(folder)
+        for place_of in {out, *((out / place).parent for place in copies)}:
+            clear_unfinished(place_of)
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror or error}") from error
 
