@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tiktok_dm.errors import UserError
+from tiktok_dm.schema import nearest_name
 
 T = TypeVar("T")
 
@@ -136,8 +136,8 @@ def one_of(name: str, value: object, known: Iterable[str]) -> None:
     """Raise `UserError`, naming the nearest known word, unless `value` is one of `known`."""
     words = list(known)
     if value not in words:
-        near = difflib.get_close_matches(str(value), words, 1, 0.5)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        near = nearest_name(str(value), words)
+        hint = f" (did you mean {near!r}?)" if near else ""
         raise UserError(f"Unknown {name} {value!r}{hint}; choose one of {', '.join(words)}.")
 
 
@@ -156,8 +156,8 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     kept: dict[str, Any] = {}
     for key, value in values.items():
         if key not in fields:
-            near = difflib.get_close_matches(str(key), list(fields), 1, 0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(fields)}."
+            near = nearest_name(str(key), list(fields))
+            hint = f"; did you mean {near!r}?" if near else f"; known are {', '.join(fields)}."
             raise UserError(f"Unknown key {key!r} in the configuration of {where}{hint}")
         wanted = type(fields[key].default)
         if wanted is float and isinstance(value, int | str) and not isinstance(value, bool):

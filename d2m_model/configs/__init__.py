@@ -6,12 +6,12 @@ ablation names the configuration that it changes as its `base`.
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any
 
 from tiktok_dm.errors import UserError
+from tiktok_dm.schema import nearest_name
 
 FOLDER = Path(__file__).parent
 CODEC = "codec"
@@ -59,8 +59,8 @@ def find(name: str | Path, kind: str = "") -> Path:
     wanted = "/".join(parts)
     if wanted in shipped:
         return FOLDER / kind / f"{wanted}.yaml"
-    near = difflib.get_close_matches(wanted, shipped, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else "'d2m configs' lists those that are shipped."
+    near = nearest_name(wanted, shipped)
+    hint = f"did you mean '{near}'?" if near else "'d2m configs' lists those that are shipped."
     raise UserError(f"There is no configuration '{name}', neither a file nor a shipped one: {hint}")
 
 

@@ -29,9 +29,6 @@ from d2m_model.training.losses import (
     weighted_total,
 )
 
-LEARNING_RATE = 1e-4
-BETAS = (0.5, 0.9)
-
 
 class Batch(NamedTuple):
     """Segments as the step takes them.
