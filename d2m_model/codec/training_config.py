@@ -12,7 +12,7 @@ from typing import Any
 from d2m_model.codec.jukebox import JukeboxConfig
 from d2m_model.config import LEVELS, from_mapping, one_of
 from d2m_model.configs import CODEC, find, read_yaml
-from d2m_model.training.config import SCHEDULES, overridden
+from d2m_model.training.config import SCHEDULES, first_difference, overridden
 from tiktok_dm.errors import UserError
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -223,14 +223,5 @@ def difference(old: Mapping[str, Any], new: CodecTrainingConfig, finished: bool 
     More steps are no other run where the learning rate does not depend on their number, or where the run is finished.
     """
     may = MAY_CHANGE | ({"steps"} if finished or new.schedule == "constant" else set())
-    for key, value in plain_config(new).items():
-        before = old.get(key)
-        if key in may or before == value:
-            continue
-        if isinstance(value, dict) and isinstance(before, Mapping):
-            inner = next((name for name in value if before.get(name) != value[name]), None)
-            if inner is None:
-                continue
-            key, value, before = f"{key}.{inner}", value[inner], before.get(inner)
-        return f"{key} is {value!r}, was {before!r}"
-    return None
+    defaults = {field.name: field.default for field in dataclasses.fields(CodecTrainingConfig)}
+    return first_difference(old, plain_config(new), may, defaults)

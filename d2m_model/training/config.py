@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -241,12 +241,32 @@ def difference(old: Mapping[str, Any], new: TrainingConfig, finished: bool = Fal
         finished: whether the run has made all its steps; more of them may then follow under any schedule, whose rates
             from there on are those of a run of the new length.
     """
-    defaults = {field.name: field.default for field in dataclasses.fields(TrainingConfig)}
     may = MAY_CHANGE | ({"steps"} if finished or new.schedule == "constant" else set())
-    for key, value in plain_config(new).items():
-        before = old.get(key, defaults[key])
-        if key not in may and before != value:
-            return f"{key} is {value!r}, was {before!r}"
+    return first_difference(old, plain_config(new), may, {**_defaults(TrainingConfig), "model": _defaults(ModelConfig)})
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(kind)}
+
+
+def first_difference(
+    old: Mapping[str, Any], new: Mapping[str, Any], may: Collection[str], defaults: Mapping[str, Any]
+) -> str | None:
+    """The first key of `new`, not among `may`, with another value than in `old` or else in `defaults`; None if none.
+
+    Of a section (a mapping in `new`) its first such key is named.
+    """
+    for key, value in new.items():
+        before = old.get(key, defaults.get(key))
+        if key in may or before == value:
+            continue
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            known = defaults.get(key)
+            inner = first_difference(before, value, (), known if isinstance(known, Mapping) else {})
+            if inner is None and before.keys() <= value.keys():
+                continue
+            return f"{key}.{inner}" if inner else f"{key} is {value!r}, was {before!r}"
+        return f"{key} is {value!r}, was {before!r}"
     return None
 
 

@@ -8,7 +8,14 @@ import pytest
 import yaml
 
 from d2m_model.config import preset_config
-from d2m_model.training.config import TrainingConfig, difference, plain_config, read_training_config, shared_otherwise
+from d2m_model.training.config import (
+    TrainingConfig,
+    difference,
+    plain_config,
+    read_training_config,
+    shared_otherwise,
+    training_config,
+)
 from d2m_model.training.losses import WEIGHTS
 from tiktok_dm.errors import UserError
 
@@ -129,3 +136,11 @@ def test_what_may_change_between_a_run_and_its_continuation(file):
     assert difference(older, one) is None
     assert shared_otherwise(older, one) == ""
     assert difference(older, read_training_config(file, ["init=a"])) == "init is 'a', was ''"
+    younger = {**old, "model": {key: value for key, value in old["model"].items() if key != "genre_embedding"}}
+    assert difference(younger, one) is None
+    assert difference(younger, read_training_config(file, ["model.width=0.5"])) == "model.width is 0.5, was 1.0"
+    other_genres = read_training_config(file, ["model.genre_embedding=3"])
+    assert difference(younger, other_genres) == "model.genre_embedding is 3, was 256"
+    assert difference(old, read_training_config(file, ["losses.mel=1"])) == "losses.mel is 1.0, was 15.0"
+    fewer = {**old, "losses": {"mel": 15.0, "latent": 5.0}}
+    assert difference(fewer, training_config({**old, "losses": {"mel": 15.0}}, "x")) is not None
