@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -29,6 +31,14 @@ from tiktok_dm.errors import UserError
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "submissions" / "metronome" / "1.0"
 OPTIONS = BoardOptions(resamples=100)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fewer_seeds() -> Iterator[None]:
+    """Two seeds of what draws anything are worked through as five are."""
+    assert leaderboard.RANDOM_SEEDS == 5
+    with patch.object(leaderboard, "RANDOM_SEEDS", 2):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +83,7 @@ def test_a_row_holds_what_evaluate_says_of_its_files(place: Path) -> None:
         for part in ("value", "low", "high"):
             assert row[part] == pytest.approx(getattr(score, part), abs=1e-6), (name, part)
     assert read(place)["levels"]["truth"]["beat_f_70ms"]["value"] == pytest.approx(1.0, abs=0.05)
-    assert rows["noise"]["seeds"] == rows["metronome at 120 bpm"]["seeds"] == [0, 1, 2, 3, 4]
+    assert rows["noise"]["seeds"] == rows["metronome at 120 bpm"]["seeds"] == [0, 1]
     assert rows["silence"]["metrics"]["beat_f_70ms"]["value"] == 0.0
 
 
