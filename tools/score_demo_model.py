@@ -14,8 +14,9 @@ the same on both; the p-value says how often a random pairing of wavs and dances
 | F beats, F onsets | F-measure of the wav's beats (onsets) against the beats that are danced to, within 70 ms |
 
 Rows: the generated music; the clips' own music, the upper bound (its beats are the ones that the dataset holds, so its
-F of beats is 1 by construction); a click track at 120 beats a minute, the same for all. This is the demo's own check on
-synthetic dances and no benchmark.
+F of beats is 1 by construction); a click track at 120 beats a minute, the same for all; and, with no learning at all, a
+metronome and a kick with hat on the dance's own pulse, and a click at each of its motion beats. This is the demo's own
+check on synthetic dances and no benchmark.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from typing import Any
 
 import numpy as np
 
+from tiktok_dm.benchmark.metrics.alignment import motion_beats
+from tiktok_dm.benchmark.motion_pulse import DancePulse, clicks_at, dance_pulse, drum_beat
 from tiktok_dm.errors import Filtered, UserError
 from tiktok_dm.pipeline.music import MusicParams, music, tempo, warm_up
 
@@ -277,6 +280,7 @@ def score(generated: Path, dataset: Path, split: str = "test") -> dict[str, Any]
     columns = ["clip_id", "song_id", "duration_s", "tempo_bpm", "beats_s", "pose", "audio"]
     dances: list[Danced] = []
     heard: dict[str, list[Heard]] = {"generated": [], "ground truth": [], "clicks at 120 bpm": []}
+    heard |= {name: [] for name in ("motion metronome", "motion drums", "motion hits")}
     splits = list(opened) if split == ALL else [split]
     for row in (row for name in splits for row in opened[name].select_columns(columns)):
         clip_id = int(row["clip_id"])
@@ -292,6 +296,10 @@ def score(generated: Path, dataset: Path, split: str = "test") -> dict[str, Any]
         heard["generated"].append(hear(made, rate))
         heard["ground truth"].append(hear(*decode_audio(row["audio"])))
         heard["clicks at 120 bpm"].append(hear(clicks(seconds, CLICKS_BPM), 22_050))
+        samples, pulse = round(seconds * 22_050), dance_pulse(poses) or DancePulse(CLICKS_BPM, 0.0)
+        heard["motion metronome"].append(hear(clicks_at(pulse.beats_s(seconds), samples), 22_050))
+        heard["motion drums"].append(hear(drum_beat(pulse, samples), 22_050))
+        heard["motion hits"].append(hear(clicks_at(motion_beats(poses), samples), 22_050))
     if len(dances) < 2:
         raise UserError(
             f"{generated} has music for {len(dances)} clips of the split {split!r} of {dataset}: two or more are needed"

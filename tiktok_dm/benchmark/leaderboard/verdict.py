@@ -35,7 +35,7 @@ class Levels:
 
     Args:
         kad, coverage: of one half of the test music's songs against the other, medians over random halves; None with
-            fewer than two songs.
+            fewer than six.
         noise_kad: of pink noise.
     """
 
@@ -58,6 +58,8 @@ class Levels:
 def halves(rows: Sequence[np.ndarray | None], songs: Sequence[Hashable], *, seed: int = 0) -> dict[str, float | None]:
     """KAD and coverage of one half of the songs against the other, medians over ten random halves.
 
+    None for fewer than six songs: halves of two or three differ as two or three songs do.
+
     Args:
         rows: embedding of each clip, (windows, dimensions); None for a silent one.
         songs: of each clip.
@@ -65,7 +67,7 @@ def halves(rows: Sequence[np.ndarray | None], songs: Sequence[Hashable], *, seed
     names = list(dict.fromkeys(songs))
     rng = np.random.default_rng([seed, 7])
     found: list[dict[str, float]] = []
-    for _ in range(_DRAWS if len(names) > 1 else 0):
+    for _ in range(_DRAWS if len(names) >= intervals.FEWEST_SONGS else 0):
         first = {names[k] for k in rng.permutation(len(names))[: len(names) // 2]}
         sides = [
             [row for row, song in zip(rows, songs, strict=True) if row is not None and (song in first) == side]
