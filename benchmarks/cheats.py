@@ -15,15 +15,30 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from tests.benchmark.submission_sets import submission
 from tiktok_dm.benchmark.baselines import pink_noise
 from tiktok_dm.benchmark.leaderboard.board import BoardOptions, build
+from tiktok_dm.benchmark.leaderboard.new import new, seed_folders
 from tiktok_dm.benchmark.leaderboard.open_benchmark import OpenBenchmark, open_benchmark
+from tiktok_dm.benchmark.leaderboard.submission import BLANK, CARD
 from tiktok_dm.benchmark.metrics.alignment import motion_beats
 from tiktok_dm.benchmark.motion_pulse import DancePulse, clicks_at, dance_pulse, drum_beat
 from tiktok_dm.benchmark.reference import Item
 from tiktok_dm.schema import SAMPLE_RATE
 
+FIELDS = {
+    f"paper: {BLANK}": "paper: https://example.org/paper",
+    f"url: {BLANK}": "url: https://example.org/code",
+    f"commit: {BLANK}": "commit: 0123abc",
+    f"code: {BLANK}": "code: MIT",
+    f"predictions: {BLANK}": "predictions: CC-BY-4.0",
+    f"track: {BLANK}": "track: closed",
+    f"overlap: {BLANK}": "overlap: none",
+    f"overlap_note: {BLANK}": "overlap_note: all songs compared by fingerprint",
+    f"parameters: {BLANK}": "parameters: 1",
+    f"hardware: {BLANK}": "hardware: one processor core",
+    f"real_time_factor: {BLANK}": "real_time_factor: 0.1",
+    f"- {BLANK}": "- A. Author",
+}
 Cheat = Callable[[Item, np.random.Generator], np.ndarray]
 
 
@@ -125,7 +140,12 @@ def main() -> None:
                 # What draws nothing is a little softer with each seed, as a cheat would make it.
                 sound *= (1 - 0.02 * seed) * min(1.0, 0.99 / max(1e-9, float(np.abs(sound).max())))
                 soundfile.write(folder / f"{item.id}.wav", sound, SAMPLE_RATE, subtype="PCM_16")
-        submission(args.work / "submissions" / system / "1.0", args.dataset, args.work / "music" / system)
+        place = args.work / "submissions" / system / "1.0"
+        new(place, args.dataset, seed_folders(args.work / "music" / system))
+        card = (place / CARD).read_text(encoding="utf-8")
+        for blank, filled in FIELDS.items():
+            card = card.replace(blank, filled)
+        (place / CARD).write_text(card, encoding="utf-8")
     board = build(args.work / "submissions", args.dataset, args.work / "site", BoardOptions(), work=args.work / "kept")
     rows = {row["name"]: row for row in board.data["rows"]}
     told = []
