@@ -66,6 +66,28 @@ def test_the_order_of_rows_does_not_matter(clips, seed):
     pd.testing.assert_frame_equal(assign_splits(mixed, 0.3, seed), assign_splits(clips, 0.3, seed))
 
 
+@settings(max_examples=40, deadline=None)
+@given(clips=_clips, fraction=st.floats(0.1, 0.5), seed=st.integers(0, 1000))
+def test_no_song_more_less_or_other_brings_the_test_split_nearer(clips, fraction, seed):
+    table = pd.crosstab(clips.song_id, clips.compilation_id).to_numpy(float)
+    if len(table) < 2:
+        return
+    target = fraction * table.sum(axis=0)
+
+    def cost(chosen):
+        sums = table[list(chosen)].sum(axis=0)
+        off = max(abs(sums.sum() - target.sum()) - max(0.5, 0.01 * table.sum()), 0)
+        return 1e6 * off**2 + ((sums - target) ** 2 / target).sum()
+
+    chosen = set((assign_splits(clips, fraction, seed).split == "test").to_numpy().nonzero()[0].tolist())
+    rest = set(range(len(table))) - chosen
+    others = [chosen - {i} for i in chosen] + [chosen | {o} for o in rest]
+    others += [chosen - {i} | {o} for i in chosen for o in rest]
+    nearest = min(cost(one) for one in others if 0 < len(one) < len(table)) if len(table) > 2 else cost(chosen)
+    # Changes are rounded to 1e-6; a sum of 1e6 off^2 (off up to 180 clips) has 3e10 * 2^-52 = 1e-5 of rounding itself.
+    assert cost(chosen) <= nearest + 2e-5
+
+
 def test_a_seed_gives_one_split_and_another_seed_another():
     clips = clips_of(*((song, song % 4, 3) for song in range(40)))
     splits = [assign_splits(clips, 0.25, seed) for seed in (0, 0, 1)]

@@ -19,6 +19,7 @@ from tiktok_dm.schema import SPLITS
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from scipy.sparse import csr_array
 
 # A share of clips this near to the wanted one is good enough; what is left of the choice goes to the compilations.
 _SHARE_TOLERANCE = 0.01
@@ -85,7 +86,9 @@ def assign_splits(
         >>> int(clips.song_id.isin(splits.song_id[splits.split == "test"]).sum())
         85
     """
+    import numpy as np
     import pandas as pd
+    from scipy.sparse import csr_array
 
     for name, value in (("test", test_fraction), ("validation", validation_fraction)):
         if not (0 < value < 1 or (name == "validation" and value == 0)):
@@ -102,8 +105,11 @@ def assign_splits(
             f"{int(clips.song_id.isna().sum())} clips have no song_id, and splits are made of whole songs: fill it in"
         )
     wanted = {"test": test_fraction, **({"validation": validation_fraction} if validation_fraction else {})}
-    table = pd.crosstab(clips.song_id.astype("int64"), clips.compilation_id.astype("Int64").fillna(-1).astype("int64"))
-    songs, counts = [int(song) for song in table.index], table.to_numpy(dtype=float)
+    rows, song_ids = pd.factorize(clips.song_id.astype("int64"), sort=True)
+    columns, compilations = pd.factorize(clips.compilation_id.astype("Int64").fillna(-1).astype("int64"), sort=True)
+    songs = [int(song) for song in song_ids]
+    counts = csr_array((np.ones(len(clips)), (rows, columns)), shape=(len(songs), len(compilations)))
+    counts.sum_duplicates()
     if len(songs) <= len(wanted):
         raise UserError(
             f"there {'is 1 song' if len(songs) == 1 else f'are {len(songs)} songs'} for {len(wanted) + 1} splits, and "
@@ -119,60 +125,118 @@ def assign_splits(
     return pd.DataFrame({"song_id": pd.array(songs, dtype="Int64"), "split": pd.array(split, dtype="string")})
 
 
-def _choose(counts: np.ndarray, target: np.ndarray, songs: list[int], seed: str, most: int) -> list[int]:
+def _choose(counts: csr_array, target: np.ndarray, songs: list[int], seed: str, most: int) -> list[int]:
     """Rows of `counts` (songs x compilations) whose sum is near `target`: best of several seeded local searches."""
     import numpy as np
 
-    tolerance = max(0.5, _SHARE_TOLERANCE * counts.sum())
-
-    def cost(sums: np.ndarray) -> np.ndarray:
-        off = np.maximum(np.abs(sums.sum(axis=-1) - target.sum()) - tolerance, 0)
-        # Rounded, so that a tie is a tie whatever the order in which a machine adds.
-        rounded: np.ndarray = np.round(1e6 * off**2 + ((sums - target) ** 2 / np.maximum(target, 1e-9)).sum(axis=-1), 6)
-        return rounded
-
+    search = _Search(counts, target, most)
     best: tuple[float, list[int]] | None = None
     for restart in range(_RESTARTS):
         # Hashes rather than a random generator: their order is the same under every version of every library.
         ranks = {song: hashlib.sha256(f"{seed}:{restart}:{song}".encode()).digest() for song in songs}
         order = sorted(range(len(songs)), key=lambda s: ranks[songs[s]])
-        chosen = np.zeros(len(songs), dtype=bool)
-        chosen[order[0]] = True
-        sums = counts[order[0]]
-        for s in order[1:]:
-            if chosen.sum() < most and cost(sums + counts[s]) < cost(sums):
-                chosen[s] = True
-                sums = sums + counts[s]
-        _improve(chosen, counts, np.array(order), cost, most)
-        found = float(cost(counts[chosen].sum(axis=0))), [int(s) for s in np.flatnonzero(chosen)]
-        if best is None or found[0] < best[0]:
-            best = found
+        chosen = search.start(order)
+        search.improve(chosen, np.array(order))
+        candidate = search.cost(chosen), [int(s) for s in np.flatnonzero(chosen)]
+        if best is None or candidate[0] < best[0]:
+            best = candidate
     assert best is not None
     return best[1]
 
 
-def _improve(
-    chosen: np.ndarray, counts: np.ndarray, order: np.ndarray, cost: Callable[[np.ndarray], np.ndarray], most: int
-) -> None:
-    """Add, remove or swap songs in `chosen`, the best step first, until no step lowers the cost."""
-    while True:
-        sums = counts[chosen].sum(axis=0)
-        inside, outside = order[chosen[order]], order[~chosen[order]]
-        steps: list[tuple[np.ndarray, list[tuple[int, ...]]]] = []
-        if len(inside) > 1:
-            steps.append((cost(sums - counts[inside]), [(int(i),) for i in inside]))
-        if len(inside) < most:
-            steps.append((cost(sums + counts[outside]), [(int(o),) for o in outside]))
-        if len(inside) * len(outside) <= _SWAP_LIMIT:
-            for i in inside:
-                steps.append((cost(sums - counts[i] + counts[outside]), [(int(i), int(o)) for o in outside]))
-        lowest, flips = min(
-            ((float(costs.min()), moves[int(costs.argmin())]) for costs, moves in steps), key=lambda step: step[0]
+class _Search:
+    """A local search for songs whose clips, in each compilation c and in all, are near `target`, at the cost
+    `1e6 off^2 + sum_c (sum_c - target_c)^2 / target_c`; `off` is how far the total lies outside the tolerance.
+
+    A song is in few of many compilations: the cost of a step is written out as its change, which is linear in `counts`
+    but for a constant of each song, so that all steps are valued in one product with a sparse matrix.
+    """
+
+    def __init__(self, counts: csr_array, target: np.ndarray, most: int) -> None:
+        import numpy as np
+
+        self._counts, self._target, self._most = counts, target, most
+        self._by_compilation = counts.tocsc()
+        self._scale = 1 / np.maximum(target, 1e-9)
+        self._sizes = counts.sum(axis=1)
+        self._squares = counts.power(2) @ self._scale
+        self._wanted = float(target.sum())
+        self._tolerance = max(0.5, _SHARE_TOLERANCE * float(self._sizes.sum()))
+
+    def _penalty(self, clips: Any) -> Any:
+        import numpy as np
+
+        return 1e6 * np.maximum(np.abs(clips - self._wanted) - self._tolerance, 0) ** 2
+
+    def cost(self, chosen: np.ndarray) -> float:
+        """Rounded, as every change of it is, so that a tie is a tie whatever the order in which a machine adds."""
+        sums = self._counts[chosen].sum(axis=0)
+        return round(float(self._penalty(sums.sum()) + ((sums - self._target) ** 2 * self._scale).sum()), 6)
+
+    def start(self, order: list[int]) -> np.ndarray:
+        """Songs in their order, each taken where it lowers the cost; the first one always."""
+        import numpy as np
+
+        # Plain numbers: an array operation of two or three elements takes longer than they do.
+        ends, columns, clips = (
+            part.tolist() for part in (self._counts.indptr, self._counts.indices, self._counts.data)
         )
-        if lowest >= float(cost(sums)):
-            return
-        for s in flips:
-            chosen[s] = not chosen[s]
+        off, scale = (-self._target).tolist(), self._scale.tolist()
+        sizes, squares = self._sizes.tolist(), self._squares.tolist()
+        chosen = np.zeros(len(order), dtype=bool)
+        total, penalty, taken = 0.0, float(self._penalty(0.0)), 0
+        for s in order:
+            if taken == self._most:
+                break
+            cells = range(ends[s], ends[s + 1])
+            after = 1e6 * max(abs(total + sizes[s] - self._wanted) - self._tolerance, 0.0) ** 2
+            change = squares[s] + 2 * sum(clips[k] * off[columns[k]] * scale[columns[k]] for k in cells)
+            if not taken or round(after - penalty + change, 6) < 0:
+                chosen[s] = True
+                total, penalty, taken = total + sizes[s], after, taken + 1
+                for k in cells:
+                    off[columns[k]] += clips[k]
+        return chosen
+
+    def improve(self, chosen: np.ndarray, order: np.ndarray) -> None:
+        """Add, remove or swap songs in `chosen`, the best step first, until no step lowers the cost."""
+        import numpy as np
+
+        counts, columns = self._counts, self._by_compilation
+        sums = counts[chosen].sum(axis=0)
+        linear = 2 * (counts @ ((sums - self._target) * self._scale))
+        total = float(sums.sum())
+        while True:
+            leave, enter = self._squares - linear, self._squares + linear
+            inside, outside = order[chosen[order]], order[~chosen[order]]
+            steps: list[tuple[np.ndarray, list[np.ndarray]]] = []
+            if len(inside) > 1:
+                steps.append((self._penalty(total - self._sizes[inside]) + leave[inside], [inside]))
+            if len(inside) < self._most:
+                steps.append((self._penalty(total + self._sizes[outside]) + enter[outside], [outside]))
+            if len(inside) * len(outside) <= _SWAP_LIMIT:
+                shared = (counts[inside] * self._scale) @ counts[outside].T
+                clips = total - self._sizes[inside, None] + self._sizes[outside]
+                swaps = leave[inside, None] + enter[outside] - 2 * shared.toarray()
+                steps.append((self._penalty(clips) + swaps, [inside, outside]))
+            lowest, flips = 0.0, np.zeros(0, dtype=np.int64)
+            for costs, members in steps:
+                changes = np.round(costs - self._penalty(total), 6)
+                best = np.unravel_index(changes.argmin(), changes.shape)
+                if changes[best] < lowest:
+                    lowest = float(changes[best])
+                    flips = np.array([mine[k] for mine, k in zip(members, best, strict=True)])
+            if not len(flips):
+                return
+            for s in flips:
+                sign = -1 if chosen[s] else 1
+                chosen[s] = not chosen[s]
+                total += sign * float(self._sizes[s])
+                for k in range(counts.indptr[s], counts.indptr[s + 1]):
+                    c = counts.indices[k]
+                    cells = slice(columns.indptr[c], columns.indptr[c + 1])
+                    change = 2 * sign * counts.data[k] * self._scale[c]
+                    linear[columns.indices[cells]] += change * columns.data[cells]
 
 
 def count_splits(clips: pd.DataFrame, splits: pd.DataFrame) -> dict[str, dict[str, int]]:

@@ -184,6 +184,7 @@ def _compilations(items: Sequence[ClipItem], meta: DatasetMeta) -> list[dict[str
         for item in items:
             planned.setdefault(item.compilation_id, Counter())["ok"] += 1
     sources = dict(meta.sources) | {item.compilation_id: item.source for item in items}
+    of_compilation = _grouped(items, "compilation_id")
     return [
         {
             "id": key,
@@ -191,10 +192,8 @@ def _compilations(items: Sequence[ClipItem], meta: DatasetMeta) -> list[dict[str
             "planned": sum(planned[key].values()),
             "outcome": [(word, planned[key][word]) for word in STATUSES if planned[key][word]],
             "counts": planned[key],
-            "songs": len({item.song_id for item in items if item.compilation_id == key}),
-            "length": _length(
-                math.fsum(float(item.segment["duration_s"]) for item in items if item.compilation_id == key)
-            ),
+            "songs": len({item.song_id for item in of_compilation.get(key, ())}),
+            "length": _length(math.fsum(float(item.segment["duration_s"]) for item in of_compilation.get(key, ()))),
         }
         for key in sorted(planned)
     ]
@@ -202,8 +201,7 @@ def _compilations(items: Sequence[ClipItem], meta: DatasetMeta) -> list[dict[str
 
 def _songs(items: Sequence[ClipItem], meta: DatasetMeta) -> list[dict[str, Any]]:
     rows = []
-    for song in sorted({item.song_id for item in items}):
-        chosen = [item for item in items if item.song_id == song]
+    for song, chosen in sorted(_grouped(items, "song_id").items()):
         tempi = [float(item.music["tempo_bpm"]) for item in chosen if item.music["tempo_bpm"]]
         known = meta.songs.get(song, {})
         rows.append(
@@ -219,6 +217,13 @@ def _songs(items: Sequence[ClipItem], meta: DatasetMeta) -> list[dict[str, Any]]
             }
         )
     return rows
+
+
+def _grouped(items: Sequence[ClipItem], name: str) -> dict[int, list[ClipItem]]:
+    groups: dict[int, list[ClipItem]] = {}
+    for item in items:
+        groups.setdefault(getattr(item, name), []).append(item)
+    return groups
 
 
 def _splits(items: Sequence[ClipItem]) -> list[dict[str, Any]]:
