@@ -102,6 +102,20 @@ def test_the_same_recording_is_found(songs: list[np.ndarray], index: SongIndex, 
         assert "of the same recording" in best.reason
 
 
+def test_all_clips_of_a_song_are_found_also_when_clips_come_between_searches(songs: list[np.ndarray]) -> None:
+    found = SongIndex()
+    for k in range(40):
+        found.add(f"a{k}", sketch(seconds(songs[0], 0.2 * k, 0.2 * k + 6), RATE))
+        if k % 10 == 0:
+            near = {f"a{i}" for i in range(k) if 0.2 * (k - i) < 3}  # share three seconds and more
+            assert near <= {pair.a for pair in found.search(f"a{k}") if pair.confidence >= USED}
+    for k in range(1, SONGS):
+        found.add(f"b{k}", sketch(seconds(songs[k], 0, 6), RATE))
+    query = found.search(sketch(seconds(songs[0], 3, 12), RATE))
+    assert {f"a{k}" for k in range(30)} <= {pair.a for pair in query if pair.confidence >= USED}
+    assert not {pair.a for pair in query if pair.confidence >= USED} & {f"b{k}" for k in range(1, SONGS)}
+
+
 def test_places_in_time(songs: list[np.ndarray]) -> None:
     """2.5 s that two clips of 7 s have in common, at another speed; both ways of asking agree."""
     index = SongIndex()

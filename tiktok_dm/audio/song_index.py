@@ -11,6 +11,7 @@ For the same recording in two clips. Not for grouping clips by song (`song_group
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -145,7 +146,6 @@ class SongIndex:
         self._owners = np.zeros(0, np.int32)
         self._times = np.zeros(0, np.int32)
         self._ends: list[int] = []
-        self._new: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def __len__(self) -> int:
         return len(self._sketches)
@@ -168,8 +168,11 @@ class SongIndex:
         if sketch.silent:
             patches = patches[:0]
         times = _HOP_INDEX * np.arange(len(patches), dtype=np.int32)
-        self._new.append((patches, np.full(len(patches), number, np.int32), times))
-        self._ends.append((self._ends[-1] if self._ends else 0) + len(patches))
+        first = self._ends[-1] if self._ends else 0
+        self._reserve(first + len(patches))
+        rows = slice(first, first + len(patches))
+        self._patches[rows], self._owners[rows], self._times[rows] = patches, number, times
+        self._ends.append(first + len(patches))
 
     def search(self, key_or_sketch: str | SongSketch) -> list[SameSong]:
         """All clips that may have the same song, down to a confidence of 0.1, best first.
@@ -196,7 +199,10 @@ class SongIndex:
     def _search(self, query: SongSketch, key: str, until: int, me: int | None) -> list[SameSong]:
         frames = unit_frames(query)
         best: dict[int, Overlay] = {}
-        for clip, speed, bins, offset in self._votes(query, until, me):
+        for looks, (clip, speed, bins, offset) in enumerate(_distinct(self._votes(query, until, me))):
+            # Clips that have the song pay for their own looks: of many clips of one song, all are found.
+            if looks >= max(_CLOSER_LOOKS, _LOOKS_A_CLIP * sum(one.logit >= 0 for one in best.values())):
+                break
             if clip in best and best[clip].logit > _SURE:
                 continue
             found = overlay(unit_frames(self._sketches[clip]), frames, speed, bins, offset)
@@ -208,27 +214,25 @@ class SongIndex:
         order = {**self._keys, "": len(self._keys)}
         return sorted(pairs, key=lambda pair: (-pair.confidence, order[pair.a], order[pair.b]))
 
-    def _settle(self) -> None:
-        """Join the patches of clips that were added since the last search: one by one, each would copy all."""
-        if self._new:
-            patches, owners, times = zip(*self._new, strict=True)
-            self._patches = np.concatenate([self._patches, *patches])
-            self._owners = np.concatenate([self._owners, *owners])
-            self._times = np.concatenate([self._times, *times])
-            self._new.clear()
+    def _reserve(self, count: int) -> None:
+        """Room for `count` patches. It doubles, so that adding clips one by one copies each patch twice at most."""
+        if count > len(self._owners):
+            room = max(count, 2 * len(self._owners)) - len(self._owners)
+            self._patches = np.concatenate([self._patches, np.zeros((room, _NUMBERS), np.float32)])
+            self._owners = np.concatenate([self._owners, np.zeros(room, np.int32)])
+            self._times = np.concatenate([self._times, np.zeros(room, np.int32)])
 
-    def _votes(self, query: SongSketch, until: int, me: int | None) -> list[tuple[int, float, int, float]]:
-        """Clips before `until` that are worth a closer look: (clip, speed, pitch in bins, offset in its frames)."""
-        self._settle()
+    def _votes(self, query: SongSketch, until: int, me: int | None) -> Iterator[tuple[int, float, int, float]]:
+        """Clips before `until` with the most votes first: (clip, speed, pitch in bins, offset in its frames)."""
         count = self._ends[until - 1] if until else 0
         if query.silent or not count:
-            return []
+            return
         grid = _grid()
         frames = _smooth(unit_frames(query))
         tried = [_patches(raised(_slower(frames, speed), -bins), _HOP_QUERY) for speed, bins in grid]
         wanted = np.concatenate(tried)
         if not len(wanted):
-            return []
+            return
         at = np.concatenate([_HOP_QUERY * np.arange(len(one)) for one in tried])
         mode = np.repeat(np.arange(len(grid)), [len(one) for one in tried])
         rows, places, likes = [], [], []
@@ -246,10 +250,11 @@ class SongIndex:
             others = owner != me
             row, place, weight, owner = row[others], place[others], weight[others], owner[others]
         if not len(row):
-            return []
+            return
         offset = self._times[place] - at[row]
         low = int(offset.min())
         span = (int(offset.max()) - low) // _BOX + 2
+        speeds, pitches = (np.array(values) for values in zip(*grid, strict=True))
         votes = []
         for half in (0, _BOX // 2):
             box = (owner * len(grid) + mode[row]) * span + (offset - low + half) // _BOX
@@ -260,30 +265,30 @@ class SongIndex:
             boxes, inverse = np.unique(box[order], return_inverse=True)
             sums = np.bincount(inverse, weight[order])
             middle = np.bincount(inverse, weight[order] * offset[order]) / sums
-            for k in np.argsort(-sums, kind="stable")[:400]:
-                clip, what = divmod(int(boxes[k]) // span, len(grid))
-                speed, bins = grid[what]
-                # Music that is slowed down for the comparison has more patches.
-                total = float(sums[k]) / speed * (_PLAIN if speed == 1 and bins == 0 else 1)
-                if total >= _LEAST_VOTES:
-                    votes.append((total, clip, speed, bins, float(middle[k])))
-        votes.sort(key=lambda vote: (-vote[0], *vote[1:]))
-        return _distinct(votes)
+            clips, what = np.divmod(boxes // span, len(grid))
+            plain = (speeds[what] == 1) & (pitches[what] == 0)
+            # Music that is slowed down for the comparison has more patches.
+            totals = sums / speeds[what] * np.where(plain, _PLAIN, 1)
+            enough = totals >= _LEAST_VOTES
+            votes.append([part[enough] for part in (middle, pitches[what], speeds[what], clips, -totals)])
+        columns = [np.concatenate(parts) for parts in zip(*votes, strict=True)]
+        best = np.lexsort(columns)
+        middles, bins, rates, clips, _ = columns
+        for k in best:
+            yield int(clips[k]), float(rates[k]), int(bins[k]), float(middles[k])
 
 
-def _distinct(votes: list[tuple[float, int, float, int, float]]) -> list[tuple[int, float, int, float]]:
-    """The first few votes that do not say the same."""
-    chosen: list[tuple[int, float, int, float]] = []
-    for _, clip, speed, bins, offset in votes:
-        same = [one for one in chosen if one[0] == clip]
+def _distinct(votes: Iterable[tuple[int, float, int, float]]) -> Iterator[tuple[int, float, int, float]]:
+    """The votes without those that say what an earlier one says, a few a clip."""
+    chosen: dict[int, list[tuple[float, int, float]]] = {}
+    for clip, speed, bins, offset in votes:
+        same = chosen.setdefault(clip, [])
         if len(same) >= _LOOKS_A_CLIP or any(
-            abs(np.log2(s / speed)) < 0.07 and abs(k - bins) <= 1 and abs(o - offset) < 8 for _, s, k, o in same
+            abs(np.log2(s / speed)) < 0.07 and abs(k - bins) <= 1 and abs(o - offset) < 8 for s, k, o in same
         ):
             continue
-        chosen.append((clip, speed, bins, offset))
-        if len(chosen) == _CLOSER_LOOKS:
-            break
-    return chosen
+        same.append((speed, bins, offset))
+        yield clip, speed, bins, offset
 
 
 def _pair(indexed: str, query: str, found: Overlay, query_first: bool) -> SameSong:
