@@ -126,7 +126,7 @@ def _slower(frames: np.ndarray, speed: float) -> np.ndarray:
 class SongIndex:
     """Sketches of many clips, in which those with the same music are found without comparing every two.
 
-    A clip of ten seconds takes 60 kB of memory. A search takes a quarter of a second of one core among a thousand clips,
+    A clip of ten seconds takes 60 kB of memory. A search takes a quarter of a second of a core among a thousand clips,
     and grows with their number; adding a clip does not.
 
     Example:
