@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 _PLAIN_EVERY_S = 5.0
+_RATE_AFTER_S = 5.0  # what lay ready passes at once; a rate over less says nothing of the work to come
 
 
 class BuildProgress:
@@ -67,8 +68,8 @@ class BuildProgress:
         started = self._started.setdefault(stage, now)
         self._done[stage] = done = self._done.get(stage, 0) + 1
         total = self._total.get(stage, done)
-        rate = (done - 1) / (now - started) if now > started and done > 1 else 0.0
-        rate_text = f"{rate * 60:.1f}/min" if rate else ""
+        rate = (done - 1) / (now - started) if now - started >= _RATE_AFTER_S else 0.0
+        rate_text = (f"{rate:.0f}/s" if rate >= 10 else f"{rate * 60:.1f}/min") if rate else ""
         if self._bars is not None:
             if stage not in self._tasks:
                 self.expect(stage, total)
