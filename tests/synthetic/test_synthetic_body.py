@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from benchmarks.groove import demo_measures
 from tiktok_dm.synthetic import choreography as body
-from tiktok_dm.synthetic.choreography import ARMS, STANCES, Dancer, dance, mirror
+from tiktok_dm.synthetic.choreography import ARMS, STANCES, Dancer, Groove, arrivals, dance, mirror
 from tiktok_dm.synthetic.music import make_song
 from tiktok_dm.synthetic.styles import STYLES
 
@@ -108,3 +113,45 @@ def test_louder_sections_are_danced_bigger_and_delays_shift_in_time():
     np.testing.assert_allclose(
         dance(song, 0, late, np.array([3.1, 5.1])).joints, dance(song, 0, LEAD, np.array([3.0, 5.0])).joints
     )
+
+
+def test_a_groove_without_deviations_is_the_exact_dance():
+    none = Groove(jitter_s=0, double=0, half=0, free=0, syncopated=0, held=0, size=0, still=0)
+    times = np.arange(0, 20, 1 / 30)
+    for song_id in range(6):
+        song = make_song(0, song_id)
+        exact, same = (dance(song, 3, LEAD, times, groove).joints for groove in (None, none))
+        np.testing.assert_allclose(same, exact, atol=1e-4)  # moments are kept apart by a microsecond a step
+
+
+def test_each_deviation_does_what_it_says():
+    none = Groove(jitter_s=0, double=0, half=0, free=0, syncopated=0, held=0, size=0, still=0)
+    song = make_song(0, 0)
+    assert song.style.step_beats == 1
+    np.testing.assert_array_equal(arrivals(song, 0, none)[:9], np.arange(9))
+    np.testing.assert_array_equal(arrivals(song, 0, replace(none, double=1))[:9], np.arange(9) / 2)
+    np.testing.assert_array_equal(arrivals(song, 0, replace(none, half=1))[:9], 2 * np.arange(9))
+    held = np.concatenate([np.diff(arrivals(song, clip, replace(none, held=0.25))) for clip in range(20)])
+    # A pose follows after k beats with probability 0.75 * 0.25^(k - 1): 4 / 3 beats in the mean.
+    assert held.mean() == pytest.approx(4 / 3, abs=0.05)
+    assert set(held) <= set(range(1, 12))
+    aside = np.concatenate([arrivals(song, clip, replace(none, syncopated=0.2))[1:] % 1 for clip in range(20)])
+    assert set(aside) == {0.0, 0.5}
+    free = np.concatenate([arrivals(song, clip, replace(none, free=1))[1:] % 1 for clip in range(20)])
+    np.testing.assert_allclose(np.histogram(free, 4, (0, 1))[0] / len(free), 0.25, atol=0.04)
+    late = body._lateness(np.random.default_rng(0), 20_000, 0.035)
+    assert late.std() == pytest.approx(0.035, rel=0.05)
+    # Half of the variance is a drift that remembers 0.8 of itself.
+    assert np.corrcoef(late[1:], late[:-1])[0, 1] == pytest.approx(0.4, abs=0.03)
+
+
+def test_the_dances_move_as_regularly_as_real_dancers_do():
+    """Medians lie between the quartiles of real dancers, `real` of benchmarks/groove.json; exact ones do not."""
+    real = json.loads((Path(__file__).parents[2] / "benchmarks" / "groove.json").read_text())["real"]
+    human, exact = (demo_measures(range(800, 804), groove) for groove in ("human", "exact"))
+    for name in ("fit_ms", "per_s", "gap_s", "clarity", "depth"):
+        low, _, high, _ = real[name]
+        assert low <= np.median(human[name]) <= high, name
+    assert np.median(exact["clarity"]) > real["clarity"][2]
+    assert np.median(exact["depth"]) < real["depth"][0]
+    assert np.median(human["pulse_ms"]) > 2 * np.median(exact["pulse_ms"])

@@ -108,7 +108,7 @@ def test_beats_are_periodic_at_the_tempo_and_clips_of_one_song_start_elsewhere()
 
 
 def test_speed_minima_of_the_lead_fall_on_beats():
-    params = DemoParams(clips=6, songs=6, compilations=1, seed=1, layouts=("full",))
+    params = DemoParams(clips=6, songs=6, compilations=1, seed=1, layouts=("full",), groove="exact")
     for clip_id in range(6):
         joints, _, beats, song_id = clip_truth(params, clip_id)
         song = make_song(1, song_id)
@@ -260,6 +260,7 @@ def test_cross_fades_lie_between_clips_and_mix_both():
         ({"fps": 1000}, "frame rate"),
         ({"shortest_s": 9.0}, "1 to 30 seconds"),
         ({"layouts": ("round",)}, "not round"),
+        ({"groove": "funky"}, "human or exact, not funky"),
     ],
 )
 def test_impossible_parameters_get_a_sentence(changes, sentence):

@@ -296,6 +296,7 @@ def demo_segments(
     seconds: Annotated[tuple[float, float], typer.Option(help="Shortest and longest clip, s.")] = (12.0, 16.0),
     test_share: Annotated[float, typer.Option(help="Share of clips in the test split; whole songs.")] = 0.15,
     noise: Annotated[float, typer.Option(help="Errors of the poses beside the estimator's; 0 for none.")] = 1.0,
+    groove: Annotated[str, typer.Option(help="How dancers keep time: human, or exact.")] = "human",
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -311,6 +312,7 @@ def demo_segments(
         longest_s=seconds[1],
         test_share=test_share,
         noise=noise,
+        groove=groove,
     )
     with BuildProgress(quiet=as_json) as bars:
 

@@ -51,6 +51,7 @@ class SegmentSetParams:
         test_share: share of the clips in the test split; whole songs.
         noise: how large the poses' errors are beside BlazePose's on the rendered demo (1: as large); 0 gives the known
             joints with confidence 1.
+        groove: how dancers keep time, `human` or `exact`; see `synthetic.DemoParams`.
     """
 
     songs: int = 64
@@ -60,6 +61,7 @@ class SegmentSetParams:
     longest_s: float = 16.0
     test_share: float = 0.15
     noise: float = 1.0
+    groove: str = "human"
 
     def __post_init__(self) -> None:
         if self.songs < 2:
@@ -83,6 +85,7 @@ class SegmentSetParams:
             seed=self.seed,
             shortest_s=self.shortest_s,
             longest_s=self.longest_s,
+            groove=self.groove,
         )
 
 

@@ -1,4 +1,4 @@
-"""A human body (proportions, inverse kinematics, joints) and its dance to a song, with poses on the beats.
+"""A human body (proportions, inverse kinematics, joints) and its dance to a song, with poses on or near the beats.
 
 Coordinates: x to the right of the picture, y up from the floor, z towards the camera. A dancer who faces the camera has
 the left hand at positive x. Arrays run over frames first; sides are 0 = right, 1 = left.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tiktok_dm.synthetic.music import SECTION_BEATS, Song
+from tiktok_dm.synthetic.music import SECTION_BEATS, SONG_BEATS, Song
 
 HIP_HEIGHT, SPINE, HEAD_ABOVE = 0.53, 0.29, 0.118
 SHOULDER, HIP = 0.108, 0.058
@@ -197,6 +197,8 @@ STANCES = {
     "knee_left": ((-0.045, 0, 0.0), (0.085, 0.110, 0.05), -0.025, 0.008),
 }
 PHRASE_BEATS = 8
+BAR_BEATS = 4
+SHORTEST_MOVE = 0.3  # beats between two poses
 
 
 @dataclass(frozen=True)
@@ -218,8 +220,81 @@ class Dancer:
     seed: tuple[int, ...]
 
 
-def _steps(song: Song, variation: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Targets of `count` steps from the song's start: hands (m, 2, 3), feet (m, 2, 3), hip shift (m,), drop (m,)."""
+@dataclass(frozen=True)
+class Groove:
+    """How far a dance keeps away from one exact pose on every step; shares are of bars of four beats or of poses.
+
+    The defaults are chosen so that the dances resemble real dancers in `benchmarks/groove.py`.
+
+    Args:
+        jitter_s: standard deviation of the moment at which a pose is reached, s; half of its variance stays with the
+            dancer from pose to pose, as a lateness that drifts.
+        double, half: shares of bars danced at twice and at half the style's pace.
+        free: share of bars whose poses fall at random moments.
+        syncopated: share of poses that come half a step early or late.
+        held: share of poses that are kept for a step more.
+        size: standard deviation of the logarithm of each move's size.
+        still: share of bars without bounce and sway.
+    """
+
+    jitter_s: float = 0.035
+    double: float = 0.15
+    half: float = 0.15
+    free: float = 0.10
+    syncopated: float = 0.12
+    held: float = 0.12
+    size: float = 0.25
+    still: float = 0.30
+
+
+GROOVES: dict[str, Groove | None] = {"human": Groove(), "exact": None}
+"""How dancers keep time, by name; None reaches one pose on every step, to the millisecond."""
+
+
+def arrivals(song: Song, variation: int, groove: Groove) -> np.ndarray:
+    """When the choreography reaches its poses, in beats from the song's start, ascending, (m,); the first is 0.
+
+    What is danced at another pace, off the beat or freely belongs to the choreography, so that the dancers of a clip
+    share it; how far a dancer misses these moments does not.
+    """
+    rng = np.random.default_rng([song.seed, song.song_id, 73, variation])
+    paces = {"double": song.style.step_beats / 2, "half": min(2 * song.style.step_beats, BAR_BEATS)}
+    shares = np.array([groove.double, groove.half, groove.free])
+    moments = [0.0]
+    for first in range(0, SONG_BEATS + 2 * BAR_BEATS, BAR_BEATS):
+        kind = rng.choice(["double", "half", "free", "plain"], p=[*shares, 1 - shares.sum()])
+        pace = paces.get(kind, song.style.step_beats)
+        count = round(BAR_BEATS / pace)
+        aside = rng.choice([-0.5, 0.5], count) * pace * (rng.random(count) < groove.syncopated)
+        planned = (np.arange(count) * pace + aside)[rng.random(count) >= groove.held]
+        free = np.sort(rng.uniform(0, BAR_BEATS, count))
+        for moment in first + (free if kind == "free" else np.sort(planned)):
+            if moment - moments[-1] >= SHORTEST_MOVE:
+                moments.append(float(moment))
+    return np.array(moments)
+
+
+def _lateness(rng: np.random.Generator, count: int, deviation_s: float) -> np.ndarray:
+    """How late a dancer is at each of `count` moments, s: half of the variance is a drift, half comes anew."""
+    drift = np.zeros(count)
+    for k, new in enumerate(rng.standard_normal(count)):
+        drift[k] = 0.8 * drift[k - 1] + 0.6 * new if k else new
+    return deviation_s * np.sqrt(0.5) * (drift + rng.standard_normal(count))
+
+
+def _danced_at(time_s: np.ndarray, planned_s: np.ndarray, late_s: np.ndarray) -> np.ndarray:
+    """How many of the planned moments have passed at each time, with fractions, (n,)."""
+    moments = np.maximum.accumulate(planned_s + late_s) + np.arange(len(planned_s)) * 1e-6
+    return np.interp(time_s, moments, np.arange(len(moments)))
+
+
+def _steps(
+    song: Song, variation: int, beats: np.ndarray, spread: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Targets of the poses at `beats` (m,): hands (m, 2, 3), feet (m, 2, 3), hip shift (m,), drop (m,).
+
+    `spread` is the standard deviation of the logarithm of the moves' sizes.
+    """
     style = song.style
     per_phrase = PHRASE_BEATS // style.step_beats
     phrases = []
@@ -231,7 +306,7 @@ def _steps(song: Song, variation: int, count: int) -> tuple[np.ndarray, np.ndarr
             for k in np.flatnonzero(changed.random(per_phrase) < 0.2):
                 row[k] = int(changed.integers(kinds))
         phrases.append(moves)
-    step = np.arange(count)
+    step = np.arange(len(beats))
     which = (step // per_phrase) % 2
     arms = np.array([style.arms[phrases[w][0][s % per_phrase]] for s, w in zip(step, which, strict=True)])
     stances = [STANCES[style.stances[phrases[w][1][s % per_phrase]]] for s, w in zip(step, which, strict=True)]
@@ -240,10 +315,10 @@ def _steps(song: Song, variation: int, count: int) -> tuple[np.ndarray, np.ndarr
     shift = np.array([s[2] for s in stances])
     drop = np.array([s[3] for s in stances])
 
-    section = (step * style.step_beats // SECTION_BEATS) % len(song.energy)
-    energy = np.array(song.energy)[section]
-    accent = np.isin((step * style.step_beats) % PHRASE_BEATS, song.accents)
-    size = np.clip(0.68 + 0.32 * energy + 0.08 * accent, 0, 1.04)[:, None, None]
+    energy = np.array(song.energy)[(beats // SECTION_BEATS).astype(int) % len(song.energy)]
+    accent = np.isin(beats % PHRASE_BEATS, song.accents)
+    own = np.exp(spread * np.random.default_rng([song.seed, song.song_id, 74, variation]).standard_normal(len(beats)))
+    size = np.clip((0.68 + 0.32 * energy + 0.08 * accent) * own, 0, 1.04)[:, None, None]
     rest = np.array(ARMS["low"]) * [1, 0.9, 1.4]
     hands = rest + (hands - rest) * size
     ground = np.array([STANCES["neutral"][:2]], float)
@@ -268,12 +343,15 @@ def _ease(fraction: np.ndarray, hold: float) -> np.ndarray:
     return u * u * u * (u * (6 * u - 15) + 10)
 
 
-def dance(song: Song, variation: int, dancer: Dancer, song_time_s: np.ndarray) -> Skeleton:
+def dance(
+    song: Song, variation: int, dancer: Dancer, song_time_s: np.ndarray, groove: Groove | None = None
+) -> Skeleton:
     """One dancer at given moments of a song.
 
     Args:
         song_time_s: seconds from the song's start, (n,).
         variation: number of the clip: a fifth of the song's moves are drawn anew for it.
+        groove: how far from exact the dance is; None is a pose on every step.
 
     Returns:
         Skeleton in body heights, standing about x = z = 0.
@@ -281,10 +359,19 @@ def dance(song: Song, variation: int, dancer: Dancer, song_time_s: np.ndarray) -
     style = song.style
     time = np.asarray(song_time_s, float) - dancer.delay_s
     beat = np.maximum(time * song.tempo_bpm / 60, 0)
-    position = beat / style.step_beats
-    count = int(position.max()) + 2
-    hands_at, feet_at, shift_at, drop_at = _steps(song, variation, count)
-    step = np.minimum(position.astype(int), count - 2)
+    pulse = position = beat / style.step_beats
+    at = np.arange(int(position.max()) + 2) * style.step_beats
+    vigour = np.ones(len(beat))
+    if groove is not None:
+        beat_s, own = 60 / song.tempo_bpm, np.random.default_rng((*dancer.seed, 1))
+        at = arrivals(song, variation, groove)
+        position = _danced_at(time, at * beat_s, _lateness(own, len(at), groove.jitter_s))
+        grid = np.arange(0, SONG_BEATS + 2 * BAR_BEATS, style.step_beats) * beat_s
+        pulse = _danced_at(time, grid, _lateness(own, len(grid), groove.jitter_s))
+        bars = own.random(SONG_BEATS // BAR_BEATS + 2) >= groove.still
+        vigour = np.interp(beat / BAR_BEATS - 0.5, np.arange(len(bars)), bars)
+    hands_at, feet_at, shift_at, drop_at = _steps(song, variation, at, 0.0 if groove is None else groove.size)
+    step = np.minimum(position.astype(int), len(at) - 2)
     ease = _ease(position - step, style.hold)
 
     def between(targets: np.ndarray) -> np.ndarray:
@@ -299,9 +386,9 @@ def dance(song: Song, variation: int, dancer: Dancer, song_time_s: np.ndarray) -
     feet[..., 1] += np.minimum(0.35 * moved, 0.03) * arc[:, None]
 
     energy = np.array(song.energy)[(beat // SECTION_BEATS).astype(int) % len(song.energy)]
-    lift = 0.5 + 0.5 * np.cos(2 * np.pi * position)  # 1 on the beat
-    bounce = np.abs(style.bounce) * (lift if style.bounce > 0 else 1 - lift) * (0.6 + 0.4 * energy)
-    swing = np.cos(np.pi * position)  # at rest on every step, to and fro over two
+    lift = 0.5 + 0.5 * np.cos(2 * np.pi * pulse)  # 1 on the beat
+    bounce = np.abs(style.bounce) * (lift if style.bounce > 0 else 1 - lift) * (0.6 + 0.4 * energy) * vigour
+    swing = vigour * np.cos(np.pi * pulse)  # at rest on every step, to and fro over two
     rng = np.random.default_rng(dancer.seed)
 
     def drift(size: float, slowest_s: float = 5.0) -> np.ndarray:

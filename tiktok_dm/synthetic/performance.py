@@ -12,7 +12,7 @@ import numpy as np
 
 from tiktok_dm.errors import UserError
 from tiktok_dm.synthetic import figure
-from tiktok_dm.synthetic.choreography import Skeleton, dance
+from tiktok_dm.synthetic.choreography import GROOVES, Skeleton, dance
 from tiktok_dm.synthetic.figure import Camera, dress, projected
 from tiktok_dm.synthetic.instruments import SAMPLE_RATE
 from tiktok_dm.synthetic.music import make_song, render_song
@@ -37,7 +37,8 @@ def find_clip(params: DemoParams, clip_id: int) -> ClipPlan:
 def skeletons(params: DemoParams, clip: ClipPlan, times_s: np.ndarray) -> list[Skeleton]:
     """The dancers of a clip at moments counted from its start, in body heights."""
     song = make_song(params.seed, clip.song_id)
-    return [dance(song, clip.clip_id, dancer, clip.song_offset_s + times_s) for dancer in clip.dancers]
+    groove = GROOVES[params.groove]
+    return [dance(song, clip.clip_id, dancer, clip.song_offset_s + times_s, groove) for dancer in clip.dancers]
 
 
 @lru_cache(maxsize=512)

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from tiktok_dm.errors import UserError
-from tiktok_dm.synthetic.choreography import Dancer
+from tiktok_dm.synthetic.choreography import GROOVES, Dancer
 from tiktok_dm.synthetic.figure import Look, make_look
 from tiktok_dm.synthetic.music import make_song
 from tiktok_dm.synthetic.scene import ROOMS
@@ -41,6 +41,8 @@ class DemoParams:
             (a square window, solo and duo), `full` (no decoration, solo to trio).
         title_s: length of a title card before the first clip; 0 for none.
         crossfade_s: length of a cross-fade between clips, which belongs to neither; 0 for hard cuts.
+        groove: how dancers keep time: `human` (jitter, other paces, syncopation, holds; see `choreography.Groove`) or
+            `exact` (a pose on every step).
     """
 
     clips: int = 8
@@ -55,6 +57,7 @@ class DemoParams:
     layouts: tuple[str, ...] = ("full", "portrait", "square")
     title_s: float = 1.0
     crossfade_s: float = 0.0
+    groove: str = "human"
 
     def __post_init__(self) -> None:
         def check(ok: bool, sentence: str) -> None:
@@ -91,6 +94,7 @@ class DemoParams:
             0 <= self.title_s <= 10 and 0 <= self.crossfade_s <= 1,
             "title cards last up to 10 seconds, cross-fades up to 1.",
         )
+        check(self.groove in GROOVES, f"the demo's groove is {' or '.join(GROOVES)}, not {self.groove}.")
 
 
 SHORTEST = 0.45
