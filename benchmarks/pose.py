@@ -106,7 +106,7 @@ def dancers(count: int) -> tuple[list[np.ndarray], list[tuple[int, Any]]]:
     from tiktok_dm.synthetic.performance import joints_px, pictures
     from tiktok_dm.synthetic.plan import DemoParams, make_plan
 
-    params = DemoParams()
+    params = DemoParams(groove="exact")
     clip = next(c for film in make_plan(params) for c in film.clips if len(c.dancers) == DANCERS)
     frames = [picture.copy() for picture, _ in zip(pictures(params, clip), range(count), strict=False)]
     joints = joints_px(params, clip, np.arange(len(frames)) / params.fps)

@@ -327,9 +327,9 @@ def test_a_codec_that_gives_less_is_filled_up() -> None:
 # ------------------------------------------------------------------------------------------- that watch the dance
 
 
-def demo_dances(seed: int, clips: int = 12) -> list[tuple[np.ndarray, np.ndarray, float]]:
+def demo_dances(seed: int, clips: int = 12, groove: str = "human") -> list[tuple[np.ndarray, np.ndarray, float]]:
     """Lead dancers' true poses (frames, 25, 3) as an estimator sees them, beats that they dance to, seconds."""
-    params = DemoParams(clips=clips, songs=clips // 2, compilations=2, seed=seed)
+    params = DemoParams(clips=clips, songs=clips // 2, compilations=2, seed=seed, groove=groove)
     rng, found = np.random.default_rng(seed), []
     for clip in (clip for compilation in make_plan(params) for clip in compilation.clips):
         seconds = clip.frames / params.fps
@@ -340,17 +340,18 @@ def demo_dances(seed: int, clips: int = 12) -> list[tuple[np.ndarray, np.ndarray
     return found
 
 
-def test_the_pulse_of_drawn_dances_is_that_of_their_music() -> None:
+@pytest.mark.parametrize(("groove", "mean_f", "tempo_right"), [("exact", 0.85, 0.85), ("human", 0.65, 0.8)])
+def test_the_pulse_of_drawn_dances_is_that_of_their_music(groove: str, mean_f: float, tempo_right: float) -> None:
     """On dances of seeds that no constant was chosen on, which move at half and double time too."""
     scores, ratios = [], []
-    for poses, beats, seconds in (dance for seed in (10, 11, 12) for dance in demo_dances(seed)):
+    for poses, beats, seconds in (dance for seed in (10, 11, 12) for dance in demo_dances(seed, groove=groove)):
         pulse = dance_pulse(poses)
         assert pulse is not None
         scores.append(mir_eval.beat.f_measure(beats, pulse.beats_s(seconds)))
         octaves = np.log2(pulse.bpm * np.median(np.diff(beats)) / 60)
         ratios.append(abs(octaves - round(octaves)))
-    assert np.mean(scores) > 0.75
-    assert np.mean(np.array(ratios) < np.log2(1.04)) > 0.85
+    assert np.mean(scores) > mean_f
+    assert np.mean(np.array(ratios) < np.log2(1.04)) > tempo_right
 
 
 def test_a_pulse_is_known_whatever_its_phase() -> None:

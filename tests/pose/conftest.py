@@ -15,7 +15,7 @@ def rendered() -> Callable[[int, int], Rendered]:
     from tiktok_dm.synthetic.performance import joints_px, pictures
     from tiktok_dm.synthetic.plan import DemoParams, make_plan
 
-    params = DemoParams()
+    params = DemoParams(groove="exact")
     made: dict[tuple[int, int], Rendered] = {}
 
     def render(dancers: int, frames: int) -> Rendered:

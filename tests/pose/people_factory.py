@@ -107,7 +107,9 @@ WIDTH, HEIGHT = 960, 540
 def wide_scene(seed: int, height: float | None, frames: int) -> tuple[list[np.ndarray], np.ndarray]:
     """Pictures of a room with one dancer of `height` px somewhere in it, or none; the true joints (frames, 25, 2)."""
     rng = np.random.default_rng(seed)
-    params = DemoParams(clips=3, songs=1, compilations=3, width=WIDTH, height=HEIGHT, seed=seed, layouts=("full",))
+    params = DemoParams(
+        clips=3, songs=1, compilations=3, width=WIDTH, height=HEIGHT, seed=seed, layouts=("full",), groove="exact"
+    )
     plan = make_plan(params)[0].clips[0]
     clip = replace(plan, frames=frames, window=(0, 0, WIDTH, HEIGHT), dancers=plan.dancers[:1], looks=plan.looks[:1])
     x = rng.uniform(0.15, 0.85) * WIDTH if height else -3000
