@@ -184,6 +184,7 @@ def test_published_numbers_keep_their_source_and_their_warning(place: Path) -> N
     assert all(row.source for table in PUBLISHED for row in table.rows)
     assert "BCS" not in text
     assert "| D2M-GAN | 88.2 | 84.7 | UniMuMo's Table 2" in apart
+    assert apart.count("not to be cited") == 3
     assert "D2M-GAN" not in text.split("## Published elsewhere")[0]
 
 

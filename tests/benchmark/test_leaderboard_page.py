@@ -355,7 +355,7 @@ def test_published_numbers_stand_apart_and_say_so(shown: Any) -> None:
     assert [one.text for one in row.find_elements("tag name", "td")] == [
         "88.2",
         "84.7",
-        "UniMuMo's Table 2, as transcribed in a public results file",
+        "UniMuMo's Table 2 (arXiv 2410.04534), as transcribed in a public results file: look it up before citing",
     ]
     assert not section.find_elements("css selector", "table.board")
 

@@ -52,7 +52,7 @@ class PublishedTable:
     rows: tuple[PublishedScore, ...]
 
 
-_UNIMUMO = "UniMuMo's Table 2, as transcribed in a public results file"
+_UNIMUMO = "UniMuMo's Table 2 (arXiv 2410.04534), as transcribed in a public results file: look it up before citing"
 
 PUBLISHED = (
     PublishedTable(
@@ -80,12 +80,14 @@ PUBLISHED = (
         ("beat_precision_loris", "beat_recall_loris", "f1_loris"),
         "the precision and recall that LORIS prints under the names of coverage and hit; per cent",
         (
-            PublishedScore("LORIS", (88.83, 82.66, 85.71), "a second-hand note"),
-            PublishedScore("PN-Diffusion", (92.68, 88.56, 90.56), "a note on PN-Diffusion"),
+            PublishedScore(
+                "LORIS", (88.83, 82.66, 85.71), "a second-hand note, not to be cited; the paper is arXiv 2305.01319"
+            ),
+            PublishedScore("PN-Diffusion", (92.68, 88.56, 90.56), "a second-hand note, not to be cited"),
             PublishedScore(
                 "GACA-DiT",
                 (91.55, 91.73, 91.21),
-                "a note on GACA-DiT",
+                "a second-hand note, not to be cited; the paper is arXiv 2510.26818",
                 "its F1 does not follow from its own precision and recall",
             ),
         ),
