@@ -73,13 +73,13 @@ def test_a_dataset_is_built_checked_and_opened(base: Environment) -> None:
     numbers = json.loads(base.run("tiktok-dm", "stats", "demo", "--json"))
     assert (numbers["clips"], numbers["songs"]) == (4, 2)
     code = (
-        "from datasets import load_dataset; print(load_dataset('demo', split='train').num_rows)\n"
+        "from datasets import load_dataset; print('rows', load_dataset('demo', split='train').num_rows)\n"
         "from tiktok_dm.reading import open_dataset, decode_audio, decode_video\n"
-        "row = open_dataset('demo')['train'][0]; print(decode_audio(row['audio'])[0].shape)"
+        "row = open_dataset('demo')['train'][0]; print('samples', decode_audio(row['audio'])[0].shape)"
     )
-    rows, samples = base.run("python", "-c", code).strip().splitlines()[-2:]
-    assert int(rows) in (2, 3)
-    assert re.fullmatch(r"\(\d{5,},\)", samples)
+    said = base.run("python", "-c", code)  # among the lines of `datasets`' progress
+    assert re.search(r"^rows [23]$", said, re.MULTILINE)
+    assert re.search(r"^samples \(\d{5,},\)$", said, re.MULTILINE)
 
 
 def test_it_is_scored(base: Environment) -> None:
@@ -98,7 +98,7 @@ def test_it_is_scored(base: Environment) -> None:
     assert "Traceback" not in wrong
     base.run("tiktok-dm", "submit", "example", "examples")
     said = base.run("tiktok-dm", "leaderboard", "build", "submissions", "--dataset", "demo", "--out", "site", code=1)
-    assert "8 baselines; 1 refused" in said
+    assert "10 baselines; 1 refused" in said
     assert (base.work / "site" / "index.html").stat().st_size > 10_000
     click = base.run("tiktok-dm", "metronome-check")
     assert re.search(r"beat_hit_d2m.*1\.000", click)
