@@ -130,7 +130,9 @@ def build(
     tell = progress or (lambda text: None)
     if not submissions.is_dir():
         raise UserError(f"there is no folder {submissions}: give the folder that holds SYSTEM/VERSION/{CARD}")
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / FILES[0]).is_file())):
+    # What a run was writing first when it was killed is no thing of somebody else's.
+    others = [path for path in out.iterdir() if not path.name.startswith(f".{FILES[0]}.")] if out.is_dir() else []
+    if out.exists() and (not out.is_dir() or (others and not (out / FILES[0]).is_file())):
         raise UserError(f"{out} exists and holds no leaderboard: choose another folder, or remove it first")
     work = work or out.absolute().with_name(out.name + ".work")
     benchmark = open_benchmark(dataset, options.config)
