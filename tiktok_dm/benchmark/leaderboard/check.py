@@ -27,7 +27,7 @@ from tiktok_dm.schema import SAMPLE_RATE
 EDITED_SHARE = 0.25
 """Share of a seed's files, at least two, that must resemble the dataset's music before it is called a copy."""
 EDITED_BY_CHANCE = 0.05
-"""Of excerpts of other songs of one generator, among 100 songs: 10 of 200 in a run of the search that `benchmarks.copies` makes."""
+"""Of excerpts of other songs of one generator, 10 of 200 among 100 songs; see `benchmarks.copies`."""
 _MANY = 10
 _TOLERANCE = round(SHORT_TOLERANCE_S * SAMPLE_RATE)
 
